@@ -1,0 +1,90 @@
+"""Settings from `flowlog.toml`: frozen dataclasses with defaults; unknown keys and wrong values are refused by name.
+
+Spark's settings have no place here: they belong to `spark-*.conf` or `--conf`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from flowlog_udfs.errors import UsageError
+from flowlog_udfs.formats import DEFAULT_FORMAT, LogFormat
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """Section `[ingest]`: what a day's run reads, and when it refuses the day."""
+
+    late_hours: int = 2
+    max_rejected_share: float = 0.01
+    max_failed_share: float = 0.01
+    max_object_bytes: int = 16 << 30
+    task_bytes: int = 128 << 20
+    cloudwatch_format: str = str(DEFAULT_FORMAT)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, low, high in (
+            ("late_hours", 0, 24),
+            ("max_rejected_share", 0, 1),
+            ("max_failed_share", 0, 1),
+            ("max_object_bytes", 1, 1 << 40),
+            ("task_bytes", 1 << 20, 1 << 30),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"[ingest] {name} = {value}: must be between {low} and {high}")
+        LogFormat.parse(self.cloudwatch_format)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings. `formats` names the format of flow logs whose objects have no header line, by flow log id."""
+
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    formats: Mapping[str, LogFormat] = field(default_factory=dict)
+
+
+def load_config(path: str | None) -> Config:
+    """Read a configuration file (None: all defaults); raises `UsageError` naming file, key, value and remedy."""
+    if path is None:
+        return Config()
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    try:
+        _refuse_unknown(tables, {"ingest", "formats"}, "section")
+        formats = {flow_log_id: LogFormat.parse(_typed(f"[formats] {flow_log_id}", text, str)) for flow_log_id, text in tables.get("formats", {}).items()}
+        return Config(_section(IngestConfig, "ingest", tables.get("ingest", {})), formats)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _section(kind: type[IngestConfig], name: str, table: dict[str, Any]) -> IngestConfig:
+    defaults = {f.name: getattr(kind, f.name) for f in fields(kind)}
+    _refuse_unknown(table, set(defaults), f"key of [{name}]")
+    return kind(**{key: _typed(f"[{name}] {key}", value, type(defaults[key])) for key, value in table.items()})
+
+
+def _refuse_unknown(found: Mapping[str, Any], known: set[str], what: str) -> None:
+    for name in sorted(set(found) - known):
+        raise UsageError(f"unknown {what} {name!r}; known are {', '.join(sorted(known))}")
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    accepted = (int, float) if kind is float else kind
+    if isinstance(value, bool) or not isinstance(value, accepted):
+        raise UsageError(f"{name} = {value!r}: must be a {kind.__name__}")
+    return value

@@ -1,0 +1,87 @@
+"""Delta tables through delta-rs: one day replaced in one commit, and the files that a snapshot holds.
+
+delta-rs commits with a conditional put, on folders and on S3, so that of two drivers one is refused instead of losing a commit silently.
+Tables keep to what every Delta reader understands: reader version 1, no deletion vectors, no column mapping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Schema
+from deltalake.transaction import AddAction, create_table_with_add_actions
+
+from flowlog_udfs.errors import StorageError
+
+COMMIT_TRIES = 8
+INPUTS_KEY = "flowlog.inputs"
+"""Where a commit keeps the digest of the inputs it was made from."""
+
+
+def replace_partition(
+    uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction], inputs: str
+) -> None:
+    """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
+
+    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises
+    `StorageError` when the table cannot be committed.
+    """
+    properties = CommitProperties(custom_metadata={INPUTS_KEY: json.dumps({str(day): inputs})}, max_commit_retries=0)
+    columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
+    lost: DeltaError | None = None
+    for _ in range(COMMIT_TRIES):
+        table = open_table(uri, options)
+        try:
+            if table is None:
+                create_table_with_add_actions(
+                    uri, columns, list(files), "error", ["day"], storage_options=dict(options), commit_properties=properties
+                )
+            else:
+                table.create_write_transaction(
+                    list(files), "overwrite", columns, ["day"], [("day", "=", str(day))], commit_properties=properties
+                )
+            return
+        except CommitFailedError as error:
+            lost = error
+        except DeltaError as error:
+            if table is not None or open_table(uri, options) is None:
+                raise StorageError(f"{uri}: cannot commit: {error}") from error
+            lost = error  # Another run created the table in the meantime.
+    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {lost}") from lost
+
+
+def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
+    """The newest snapshot of a table; None when there is none."""
+    try:
+        return DeltaTable(uri, storage_options=dict(options))
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise StorageError(f"{uri}: cannot be opened: {error}") from error
+
+
+def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str]]:
+    """The day and the path, relative to the table, of every file of a snapshot."""
+    files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path"])
+    for row in files.to_pylist():
+        yield row["partition.day"], unquote(row["path"])
+
+
+def committed_inputs(table: DeltaTable, day: date) -> str | None:
+    """The digest of the inputs that `day` was last made from."""
+    for commit in table.history():
+        digests = json.loads(commit.get(INPUTS_KEY, "{}"))
+        if str(day) in digests:
+            return str(digests[str(day)])
+    return None
+
+
+def add_action(path: str, size: int, day: date, statistics: str, now: datetime) -> AddAction:
+    """Name a part file for a commit."""
+    return AddAction(path, size, {"day": str(day)}, int(now.timestamp() * 1000), True, statistics)

@@ -1,0 +1,315 @@
+"""One day from the prefix tree to tables `objects`, `records`, `records_tgw` and `rejects`.
+
+The driver lists, plans and cuts the objects into tasks of even size. Each task reads its objects once (`objects.read_object`), writes part
+files and hands back one row per object and per file. The driver checks that every line is accounted for and replaces the day in each table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import flowlog_udfs
+from flowlog_udfs.config import Config
+from flowlog_udfs.errors import DayLimitError, ObjectError, ReconciliationError
+from flowlog_udfs.formats import LogFormat, plan_formats
+from flowlog_udfs.keys import ListedObject, Listing, list_day
+from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
+from flowlog_udfs.parts import PartFile, PartWriter
+from flowlog_udfs.records import RECORDS, RECORDS_TGW, SKIPPING_COLUMNS
+from flowlog_udfs.storage import Storage, open_storage
+from flowlog_udfs.tables import Table, Warehouse, logical_schema, spark_schema
+
+OBJECTS = Table("objects", OBJECT_COLUMNS, ("flow_log_id", "published_at", "status"))
+RECORDS_TABLE = Table("records", RECORDS, SKIPPING_COLUMNS)
+RECORDS_TGW_TABLE = Table("records_tgw", RECORDS_TGW, SKIPPING_COLUMNS)
+REJECTS = Table("rejects", REJECT_COLUMNS, ("reason",))
+_WRITTEN_BY_TASKS = {table.name: table for table in (RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)}
+
+HELD_BYTES = 192 << 20
+"""Arrow bytes of one object that are held back until it is known to be whole; a larger object gets part files of its own."""
+SMALLEST_TASK_BYTES = 4 << 20
+
+_OUTCOME = pa.schema(
+    [
+        ("object", pa.struct(list(OBJECT_COLUMNS))),
+        ("table", pa.string()),
+        ("part", pa.struct([("key", pa.string()), ("size_bytes", pa.int64()), ("rows", pa.int64()), ("statistics", pa.string())])),
+    ]
+)
+"""What a task hands back: a row per object and a row per part file."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a source to read; empty sets take all that is found."""
+
+    source: str
+    day: date
+    accounts: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a day's ingest did: the rows of `objects`, counts over them, and whether the day broke a limit (and then why)."""
+
+    objects: list[ObjectRow]
+    skipped: int
+    reject_reasons: Counter[str]
+    inputs: str
+    broken_limit: str | None
+
+    def total(self, count: str) -> int:
+        """The sum of one of the counts of `ObjectRow`."""
+        return sum(getattr(row, count) for row in self.objects)
+
+    @property
+    def failed(self) -> list[ObjectRow]:
+        """The objects that could not be read whole."""
+        return [row for row in self.objects if row.status == FAILED]
+
+    @property
+    def other_days(self) -> Counter[date]:
+        """Rows met that belong to other days."""
+        return sum((row.other_days for row in self.objects), Counter())
+
+
+def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, config: Config, now: datetime) -> Ingested:
+    """Replace the day in `objects`, `records`, `records_tgw` and `rejects` with what the source holds of it.
+
+    Past a limit of `[ingest]` only `objects` and `rejects` are replaced and `broken_limit` says why. Raises `DayLimitError` for an empty
+    listing, which replaces nothing, and `ReconciliationError` when counts do not agree, which replaces nothing either.
+    """
+    storage, listing, plan = _prepare(selection, config, also=held_elsewhere(warehouse, selection.day))
+    work = _work(spark, listing, config.ingest.task_bytes)
+    task = partial(_ingest_task, storage=storage, warehouse=warehouse, plan=plan)
+    outcomes = work.mapInArrow(task, spark_schema(_OUTCOME)).toArrow()
+
+    objects = sorted((ObjectRow.from_dict(row) for row in outcomes.column("object").to_pylist() if row), key=lambda row: row.key)
+    parts: dict[str, list[PartFile]] = defaultdict(list)
+    for name, part in zip(outcomes.column("table").to_pylist(), outcomes.column("part").to_pylist(), strict=True):
+        if part:
+            parts[name].append(PartFile(**part))
+    _reconcile(listing, objects, parts)
+
+    inputs = _digest(selection, objects, config)
+    broken = _broken_limit(objects, config)
+    kept = (REJECTS,) if broken else (RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)
+    own = pa.Table.from_pylist([row.to_dict() for row in objects], OBJECT_COLUMNS)
+    warehouse.replace_day(OBJECTS, selection.day, warehouse.write_rows(OBJECTS, selection.day, own), inputs=inputs, now=now)
+    for table in _WRITTEN_BY_TASKS.values():
+        if table in kept:
+            warehouse.replace_day(table, selection.day, parts[table.name], inputs=inputs, now=now)
+        else:
+            warehouse.discard(parts[table.name])
+    return Ingested(objects, listing.skipped, _reject_reasons(warehouse, selection.day), inputs, broken)
+
+
+def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config | None = None) -> DataFrame:
+    """The day's VPC flow log records straight from a source, with the columns of table `records`; no table is read or written.
+
+    For notebooks: lazily evaluated, so each action reads the source again. Rows that are rejects, and objects that cannot be read whole,
+    are left out; `ingest_day` is what accounts for them. Raises `DayLimitError` when there is nothing to read.
+    """
+    config = config or Config()
+    storage, listing, plan = _prepare(Selection(source, day), config)
+    rows_of = partial(_record_batches, storage=storage, plan=plan)
+    return _work(spark, listing, config.ingest.task_bytes).mapInArrow(rows_of, spark_schema(RECORDS))
+
+
+def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
+    """Keys of objects that runs of other days read and found to hold rows of `day`."""
+    parts = [key for d, key in warehouse.part_keys(OBJECTS) if d != day]
+    found = set()
+    for rows in warehouse.rows(OBJECTS, parts, ["key", "other_days"]):
+        for row in rows.to_pylist():
+            if any(other == day for other, _ in row["other_days"] or ()):
+                found.add(row["key"])
+    return frozenset(found)
+
+
+def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
+    storage, prefix = open_storage(selection.source)
+    listing = list_day(
+        storage,
+        prefix,
+        selection.day,
+        late_hours=config.ingest.late_hours,
+        accounts=selection.accounts,
+        regions=selection.regions,
+        also=also,
+    )
+    if not listing.objects:
+        raise DayLimitError(
+            f"{selection.source}: no flow log objects for {selection.day}; nothing was replaced. "
+            "Check the day, --account and --region, and that the source holds AWSLogs/"
+        )
+    formats = plan_formats(storage, listing.objects, config.formats)
+    cloudwatch_format = LogFormat.parse(config.ingest.cloudwatch_format)
+    return storage, listing, ReadPlan(selection.day, formats, cloudwatch_format, config.ingest.max_object_bytes)
+
+
+def _work(spark: SparkSession, listing: Listing, task_bytes: int) -> DataFrame:
+    """The listed objects, cut into tasks of even size, one Spark partition each."""
+    tasks = _even_tasks(listing.objects, task_bytes)
+    rows = [
+        {"task": task, **_listed_row(listed)}
+        for task, objects in enumerate(tasks)
+        for listed in objects
+    ]
+    table = pa.Table.from_pylist(rows, LISTED_COLUMNS.insert(0, pa.field("task", pa.int64())))
+    # A broadcast join onto a range puts each task into the partition of its number, without a shuffle.
+    numbers = spark.range(0, len(tasks), 1, len(tasks)).withColumnRenamed("id", "task")
+    return numbers.join(F.broadcast(spark.createDataFrame(table)), "task").drop("task")
+
+
+def _listed_row(listed: ListedObject) -> dict[str, Any]:
+    return asdict(listed.stored) | asdict(listed.key)
+
+
+def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[ListedObject]]:
+    """Objects dealt largest first to the task that has least, so that tasks are even and the same for the same listing."""
+    total = sum(listed.stored.size_bytes for listed in objects)
+    wanted = max(total // task_bytes + 1, min(os.cpu_count() or 1, total // SMALLEST_TASK_BYTES + 1))
+    count = min(wanted, len(objects))
+    tasks: list[list[ListedObject]] = [[] for _ in range(count)]
+    loads = [(0, task) for task in range(count)]
+    for listed in sorted(objects, key=lambda listed: (-listed.stored.size_bytes, listed.stored.key)):
+        load, task = heapq.heappop(loads)
+        tasks[task].append(listed)
+        heapq.heappush(loads, (load + listed.stored.size_bytes, task))
+    return tasks
+
+
+def _ingest_task(
+    batches: Iterable[pa.RecordBatch], *, storage: Storage, warehouse: Warehouse, plan: ReadPlan
+) -> Iterator[pa.RecordBatch]:
+    """Read a task's objects, write part files, hand back what became of them."""
+    outcomes: list[dict[str, Any]] = []
+    shared = _Parts(warehouse, plan.day)
+    for batch in batches:
+        for listed in batch.to_pylist():
+            row = ObjectRow(**listed)
+            own = _Parts(warehouse, plan.day)
+            held: list[Chunk] = []
+            held_bytes = 0
+            try:
+                for chunk in read_object(storage, row, plan):
+                    held.append(chunk)
+                    held_bytes += chunk.rows.nbytes if chunk.rows is not None else 0
+                    if held_bytes > HELD_BYTES:
+                        own.write(row.key, held)
+                        held, held_bytes = [], 0
+            except ObjectError as error:
+                own.discard()
+                row.fail(str(error))
+            else:
+                (own if own.is_used else shared).write(row.key, held)
+                outcomes += own.close()
+            outcomes.append({"object": row.to_dict(), "table": None, "part": None})
+    outcomes += shared.close()
+    yield from pa.Table.from_pylist(outcomes, _OUTCOME).to_batches()
+
+
+def _record_batches(batches: Iterable[pa.RecordBatch], *, storage: Storage, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
+    """A task of `read_flow_logs`: each whole object's records."""
+    for batch in batches:
+        for listed in batch.to_pylist():
+            try:
+                chunks = list(read_object(storage, ObjectRow(**listed), plan))
+            except ObjectError:
+                continue
+            for chunk in chunks:
+                if chunk.rows is not None and not chunk.is_tgw:
+                    yield from chunk.rows.cast(logical_schema(RECORDS)).to_batches()
+
+
+class _Parts:
+    """The part files of one task (or of one large object), a writer for each table that gets rows."""
+
+    def __init__(self, warehouse: Warehouse, day: date) -> None:
+        self._warehouse, self._day = warehouse, day
+        self._writers: dict[str, PartWriter] = {}
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self._writers)
+
+    def write(self, object_key: str, chunks: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            if chunk.rows is not None:
+                self._writer(RECORDS_TGW_TABLE if chunk.is_tgw else RECORDS_TABLE).write(chunk.rows)
+            if chunk.rejects:
+                rows = [{"object_key": object_key, **reject._asdict()} for reject in chunk.rejects]
+                self._writer(REJECTS).write(pa.Table.from_pylist(rows, REJECT_COLUMNS))
+
+    def close(self) -> list[dict[str, Any]]:
+        return [
+            {"object": None, "table": name, "part": asdict(part)} for name, writer in self._writers.items() for part in writer.close()
+        ]
+
+    def discard(self) -> None:
+        for writer in self._writers.values():
+            writer.discard()
+        self._writers.clear()
+
+    def _writer(self, table: Table) -> PartWriter:
+        if table.name not in self._writers:
+            self._writers[table.name] = self._warehouse.writer(table, self._day)
+        return self._writers[table.name]
+
+
+def _reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: dict[str, list[PartFile]]) -> None:
+    """Every listed object has one row, every line of it is accounted for, and every record and reject is in a part file."""
+    listed = [one.stored.key for one in listing.objects]
+    if [row.key for row in objects] != listed:
+        raise ReconciliationError(f"{len(listed)} objects were listed, {len(objects)} came back; nothing was replaced")
+    unbalanced = [row.key for row in objects if not row.is_balanced]
+    if unbalanced:
+        raise ReconciliationError(f"{unbalanced[0]}: lines do not add up (and {len(unbalanced) - 1} more objects); nothing was replaced")
+    for count, names in (("records", ("records", "records_tgw")), ("rejects", ("rejects",))):
+        counted = sum(getattr(row, count) for row in objects)
+        written = sum(part.rows for name in names for part in parts[name])
+        if counted != written:
+            raise ReconciliationError(f"{counted} {count} were read, {written} written; nothing was replaced")
+
+
+def _broken_limit(objects: Sequence[ObjectRow], config: Config) -> str | None:
+    """Why the day must not be published, or None."""
+    failed = sum(row.status == FAILED for row in objects)
+    if failed > config.ingest.max_failed_share * len(objects):
+        return f"{failed} of {len(objects)} objects failed, more than [ingest] max_failed_share = {config.ingest.max_failed_share}"
+    rejects = sum(row.rejects for row in objects)
+    lines = sum(row.records + row.rejects + row.other_day for row in objects)
+    if rejects > config.ingest.max_rejected_share * lines:
+        return f"{rejects} of {lines} lines were rejected, more than [ingest] max_rejected_share = {config.ingest.max_rejected_share}"
+    return None
+
+
+def _digest(selection: Selection, objects: Sequence[ObjectRow], config: Config) -> str:
+    """SHA-256 over what the day's rows depend on: version, selection, settings, and each object's key and content."""
+    digest = hashlib.sha256()
+    head = (flowlog_udfs.__version__, selection.day, sorted(selection.accounts), sorted(selection.regions), config)
+    digest.update(repr(head).encode())
+    for row in objects:
+        digest.update(f"\n{row.key} {row.sha256} {row.error}".encode())
+    return digest.hexdigest()
+
+
+def _reject_reasons(warehouse: Warehouse, day: date) -> Counter[str]:
+    reasons: Counter[str] = Counter()
+    for rows in warehouse.rows(REJECTS, [key for d, key in warehouse.part_keys(REJECTS) if d == day], ["reason"]):
+        reasons.update(rows.column("reason").to_pylist())
+    return reasons

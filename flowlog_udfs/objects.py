@@ -1,0 +1,305 @@
+"""One flow log object to record chunks and one row of table `objects`: fetched, hashed, inflated and parsed in a single pass.
+
+Damage raises `ObjectError` from wherever it is met; the caller drops the object's chunks and keeps the row with its error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from isal import isal_zlib
+
+from flowlog_udfs.errors import ObjectError
+from flowlog_udfs.fields import NO_VALUE
+from flowlog_udfs.formats import GZIP_MAGIC, PARQUET_MAGIC, LogFormat
+from flowlog_udfs.lines import ISO_TIME, KEPT_LINE_CHARACTERS, MAX_LINE_BYTES, Reject, find_headers, parse_lines
+from flowlog_udfs.records import to_records
+from flowlog_udfs.storage import Storage
+from flowlog_udfs.values import TEXT_TYPE, BadValues, checked_columns, parse_type, typed_columns
+
+READ_BYTES = 4 << 20
+BLOCK_BYTES = 8 << 20
+"""Inflated bytes parsed at a time: large enough to amortise a call, small enough to stay in cache and memory."""
+PARQUET_ROWS = 131_072
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+READ, FAILED = "read", "failed"
+
+_UTC = pa.timestamp("us", "UTC")
+LISTED_COLUMNS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("etag", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("last_modified", _UTC),
+        ("account_id", pa.string()),
+        ("region", pa.string()),
+        ("flow_log_id", pa.string()),
+        ("published_at", _UTC),
+        ("layout", pa.string()),
+    ]
+)
+"""What the listing alone says of an object."""
+OBJECT_COLUMNS = pa.schema(
+    [
+        *(LISTED_COLUMNS.field(name) for name in ("key", "etag")),
+        ("sha256", pa.string()),
+        *list(LISTED_COLUMNS)[2:],
+        ("file_format", pa.string()),
+        ("log_format", pa.string()),
+        *((name, pa.int64()) for name in ("lines", "headers", "blank", "records", "rejects", "other_day")),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("bytes", pa.int64()),
+        ("other_days", pa.map_(pa.date32(), pa.int64())),
+    ]
+)
+"""Columns of table `objects`: the fields of `ObjectRow`."""
+REJECT_COLUMNS = pa.schema([("object_key", TEXT_TYPE), ("line_number", pa.int64()), ("line", pa.string()), ("reason", TEXT_TYPE)])
+"""Columns of table `rejects`."""
+
+
+@dataclass
+class ObjectRow:
+    """What table `objects` says of one object.
+
+    Counts are lines; a Parquet row is a line. `sha256` is that of the object as stored (for gzip: compressed), `bytes` the sum of field
+    bytes over its records, and `other_days` splits `other_day` by date.
+    """
+
+    key: str
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+    account_id: str
+    region: str
+    flow_log_id: str
+    published_at: datetime
+    layout: str
+    sha256: str | None = None
+    file_format: str | None = None
+    log_format: str | None = None
+    lines: int = 0
+    headers: int = 0
+    blank: int = 0
+    records: int = 0
+    rejects: int = 0
+    other_day: int = 0
+    status: str = READ
+    error: str | None = None
+    bytes: int = 0
+    other_days: Counter[date] = field(default_factory=Counter)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> ObjectRow:
+        """A row as Arrow gives it back."""
+        return cls(**row | {"other_days": Counter(dict(row["other_days"]))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """A row as Arrow takes it."""
+        return vars(self) | {"other_days": sorted(self.other_days.items())}
+
+    def fail(self, error: str) -> None:
+        """Turn into the row of an object that could not be read whole: no counts, an error."""
+        self.status, self.error = FAILED, error
+        self.lines = self.headers = self.blank = self.records = self.rejects = self.other_day = self.bytes = 0
+        self.other_days = Counter()
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every line is accounted for."""
+        return self.lines == self.headers + self.blank + self.records + self.rejects + self.other_day
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an object: rows of `records` (or of `records_tgw`) and rejects."""
+
+    rows: pa.Table | None
+    is_tgw: bool
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """What is known before an object is opened: the day, the formats by flow log id, that of CloudWatch exports, and the size limit."""
+
+    day: date
+    formats: dict[str, LogFormat]
+    cloudwatch_format: LogFormat
+    max_object_bytes: int
+
+
+def read_object(storage: Storage, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+    """Read one object, yielding its chunks and filling `row` on the way; raises `ObjectError` when it cannot be read whole."""
+    if row.size_bytes == 0:
+        raise ObjectError("empty: the object has no bytes")
+    try:
+        with storage.open(row.key, row.etag) as stream:
+            hashed = _HashedStream(stream)
+            first = hashed.read(READ_BYTES)
+            read = _read_parquet if first.startswith(PARQUET_MAGIC) else _read_text
+            yield from read(hashed, first, row, plan)
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise ObjectError(f"damaged: {error}") from error
+    if hashed.size != row.size_bytes:
+        raise ObjectError(f"damaged: {hashed.size} of {row.size_bytes} bytes arrived")
+    if not (row.headers or row.records or row.other_day) and row.file_format == "text":
+        raise ObjectError("not a flow log: no header line, and no line is a record in the flow log's format")
+    row.sha256 = hashed.digest.hexdigest()
+
+
+class _HashedStream:
+    """A stream that counts and hashes what is read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int) -> bytes:
+        piece = self._stream.read(size)
+        self.digest.update(piece)
+        self.size += len(piece)
+        return piece
+
+    def pieces(self, first: bytes) -> Iterator[bytes]:
+        """The piece already read, and all that follow."""
+        piece = first
+        while piece:
+            yield piece
+            piece = self.read(READ_BYTES)
+
+
+def _read_text(stream: _HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+    row.file_format = "text"
+    log_format, iso_time = plan.formats.get(row.flow_log_id), False
+    pieces = stream.pieces(first)
+    for block in _blocks(_inflate(pieces) if first.startswith(GZIP_MAGIC) else pieces, plan.max_object_bytes):
+        is_first = row.lines == 0
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
+        if is_first:
+            block = block.removeprefix(BYTE_ORDER_MARK)
+            if ISO_TIME.match(block):
+                log_format, iso_time = plan.cloudwatch_format, True
+        offset = 0
+        for header in find_headers(block, first_line=is_first):
+            yield from _parse_segment(block[offset : header.start], log_format, iso_time, row, plan)
+            row.headers += 1
+            row.lines += 1
+            log_format, iso_time = header.log_format, False
+            offset = header.end + 1
+        yield from _parse_segment(block[offset:] if offset else block, log_format, iso_time, row, plan)
+        row.log_format = str(log_format)
+
+
+def _parse_segment(segment: bytes, log_format: LogFormat | None, iso_time: bool, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+    """Lines of one format between two headers."""
+    if not segment:
+        return
+    if log_format is None:
+        raise ObjectError("not a flow log: the object starts with no header line, and none of its flow log's objects has one")
+    parsed = parse_lines(segment, log_format, row.lines + 1, iso_time=iso_time)
+    row.lines += parsed.lines
+    row.blank += parsed.blank
+    for columns in parsed.columns:
+        yield from _day_chunk(columns, log_format, row, plan)
+    if parsed.rejects:
+        row.rejects += len(parsed.rejects)
+        yield Chunk(None, False, parsed.rejects)
+
+
+def _day_chunk(columns: pa.Table, log_format: LogFormat, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+    """The rows that belong to the day; the others are counted by their own."""
+    object_day = row.published_at.date()
+    rows, other_days = to_records(
+        columns, log_format, day=plan.day, object_day=object_day, flow_log_id=row.flow_log_id, object_key=row.key
+    )
+    row.records += rows.num_rows
+    row.other_day += other_days.total()
+    row.other_days.update(other_days)
+    if rows.num_rows:
+        row.bytes += pc.sum(rows.column("bytes")).as_py() or 0
+        yield Chunk(rows, log_format.is_tgw, [])
+
+
+def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The content of one or more gzip members (RFC 1952); raises `EOFError` when the last one is cut short."""
+    inflater = isal_zlib.decompressobj(wbits=31)
+    for piece in pieces:
+        while piece:
+            if inflater.eof:
+                inflater = isal_zlib.decompressobj(wbits=31)
+            yield inflater.decompress(piece, BLOCK_BYTES)
+            piece = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+    if not inflater.eof:
+        raise EOFError("the gzip stream is cut short")
+
+
+def _blocks(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Content cut at line ends, a last newline added where it is missing. Of a line too long to be one only the beginning is kept."""
+    size, carry = 0, b""
+    for piece in pieces:
+        size += len(piece)
+        if size > max_bytes:
+            raise ObjectError(f"too large: the content passes {max_bytes} bytes ([ingest] max_object_bytes)")
+        cut = piece.rfind(b"\n") + 1
+        if cut:
+            yield carry + piece[:cut] if carry else piece[:cut]
+            carry = piece[cut:]
+        else:
+            carry += piece
+        carry = carry[: MAX_LINE_BYTES + 1]
+    if carry:
+        yield carry + b"\n"
+
+
+def _read_parquet(stream: _HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+    row.file_format = "parquet"
+    if row.size_bytes > plan.max_object_bytes:
+        raise ObjectError(f"too large: the object passes {plan.max_object_bytes} bytes ([ingest] max_object_bytes)")
+    content = pa.BufferReader(b"".join(stream.pieces(first)))
+    schema = pq.read_schema(content)
+    log_format = LogFormat.from_parquet(schema)
+    if log_format is None:
+        raise ObjectError("not a flow log: fewer than half of the Parquet columns are flow log fields")
+    row.log_format = str(log_format)
+    texts = [column.name for column in schema if pa.types.is_string(column.type)]
+    content.seek(0)
+    for batch in pq.ParquetFile(content, read_dictionary=texts).iter_batches(PARQUET_ROWS, use_threads=False):
+        logged = pa.table([_without_dashes(column) for column in batch.columns], names=log_format.names)
+        try:
+            columns = typed_columns(pa.table({name: logged.column(name).cast(parse_type(name)) for name in log_format.names}))
+        except (BadValues, pa.ArrowInvalid):
+            texts_only = logged.cast(pa.schema([(name, pa.string()) for name in log_format.names]))
+            columns, bad_rows, reasons = checked_columns(texts_only)
+            bad = texts_only.take(bad_rows).to_pylist()
+            rejects = [
+                Reject(row.lines + int(index) + 1, " ".join(value or NO_VALUE for value in values.values())[:KEPT_LINE_CHARACTERS], reason)
+                for index, values, reason in zip(bad_rows, bad, reasons, strict=True)
+            ]
+            row.rejects += len(rejects)
+            yield Chunk(None, False, rejects)
+        row.lines += batch.num_rows
+        yield from _day_chunk(columns, log_format, row, plan)
+
+
+def _without_dashes(column: pa.Array) -> pa.Array:
+    """Text columns of Parquet flow logs hold `-` where a field does not apply; numbers are null there."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    absent = pc.is_in(column.dictionary, pa.array([NO_VALUE, ""]))
+    if not pc.any(absent).as_py():
+        return column
+    indices = pc.if_else(absent.take(column.indices), None, column.indices)
+    return pa.DictionaryArray.from_arrays(indices, column.dictionary)

@@ -1,0 +1,325 @@
+"""Folders and buckets behind one small interface: `file:` paths and `s3://` URLs in, listings and byte streams out.
+
+`AWS_ENDPOINT_URL_S3` is the one switch for another S3 endpoint. `S3Endpoint` maps it to boto3, deltalake and S3A; credentials always
+come from AWS's default chain and are never read here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from flowlog_udfs.errors import ObjectError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One listed object: its key (relative to the bucket or folder), entity tag, size in bytes and time of last change (UTC)."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+
+
+class Storage(Protocol):
+    """What flowlog needs of a place that holds objects. Keys use `/` and are relative to the bucket or root folder."""
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly below `prefix` (itself empty or ending in `/`), sorted."""
+        ...
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects below `prefix`, sorted by key."""
+        ...
+
+    def open(self, key: str, etag: str | None = None) -> IO[bytes]:
+        """Stream an object; raises `ObjectError` when it is gone or no longer the one listed with `etag`."""
+        ...
+
+    def head(self, key: str, size: int) -> bytes:
+        """The first `size` bytes of an object."""
+        ...
+
+    def put(self, local: Path, key: str) -> None:
+        """Move a local file to `key`."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those already gone are passed over."""
+        ...
+
+    def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
+        """Make the objects `staged` the whole content of `prefix`."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for files that `put` will move here."""
+        ...
+
+    def url(self, prefix: str, scheme: str = "s3") -> str:
+        """The path or URL by which other libraries know `prefix`; `scheme` for buckets."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class S3Endpoint:
+    """Where S3 is, for every library that asks: `url` None means AWS itself."""
+
+    url: str | None
+    region: str
+
+    @classmethod
+    def from_environment(cls) -> S3Endpoint:
+        """Read `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`) and the region variables, as the AWS SDKs do."""
+        url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        return cls(url, region)
+
+    @property
+    def is_plain_http(self) -> bool:
+        """Whether the endpoint speaks unencrypted HTTP."""
+        return self.url is not None and self.url.startswith("http://")
+
+    def client(self) -> S3Client:
+        """A boto3 client; standard retries, path-style addresses for endpoints other than AWS."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 8},
+            max_pool_connections=32,
+            s3={"addressing_style": "path" if self.url else "auto"},
+        )
+        return boto3.client("s3", endpoint_url=self.url, region_name=self.region, config=config)
+
+    def deltalake_options(self) -> dict[str, str]:
+        """`storage_options` of the deltalake package; commits are conditional puts, safe with several writers."""
+        options = {"AWS_REGION": self.region, "aws_conditional_put": "etag"}
+        if self.url:
+            options |= {"AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": str(self.is_plain_http).lower()}
+        return options
+
+    def s3a_options(self) -> dict[str, str]:
+        """Options of Hadoop's S3A file system, to be given to a Spark reader."""
+        options = {"fs.s3a.endpoint.region": self.region}
+        if self.url:
+            options |= {
+                "fs.s3a.endpoint": self.url,
+                "fs.s3a.path.style.access": "true",
+                "fs.s3a.connection.ssl.enabled": str(not self.is_plain_http).lower(),
+            }
+        return options
+
+
+@lru_cache(maxsize=4)
+def _client(endpoint: S3Endpoint) -> S3Client:
+    return endpoint.client()
+
+
+@dataclass(frozen=True, slots=True)
+class S3Storage:
+    """A bucket. Carries the endpoint with it, so that Spark workers need nothing in their own environment but credentials."""
+
+    bucket: str
+    endpoint: S3Endpoint
+
+    def folders(self, prefix: str) -> list[str]:
+        """Common prefixes below `prefix`; pages through, and never descends."""
+        pages = self._pages(Prefix=prefix, Delimiter="/")
+        return sorted(entry["Prefix"][len(prefix) : -1] for page in pages for entry in page.get("CommonPrefixes", ()))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose key starts with `prefix`, 1,000 to a request."""
+        for page in self._pages(Prefix=prefix):
+            for entry in page.get("Contents", ()):
+                yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"].astimezone(timezone.utc))
+
+    def open(self, key: str, etag: str | None = None) -> IO[bytes]:
+        """One GET, conditional on `etag`: an object replaced since it was listed is not read by halves."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        condition = {"IfMatch": f'"{etag}"'} if etag else {}
+        try:
+            body: Any = _client(self.endpoint).get_object(Bucket=self.bucket, Key=key, **condition)["Body"]  # type: ignore[arg-type]
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in ("NoSuchKey", "404"):
+                raise ObjectError("gone: the object vanished between listing and reading") from error
+            if code in ("PreconditionFailed", "412"):
+                raise ObjectError("replaced: the object changed between listing and reading") from error
+            raise ObjectError(f"unreadable: S3 answered {code}") from error
+        except BotoCoreError as error:
+            raise ObjectError(f"unreadable: {type(error).__name__}") from error
+        return body  # type: ignore[no-any-return]
+
+    def head(self, key: str, size: int) -> bytes:
+        """One ranged GET."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            response = _client(self.endpoint).get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{size - 1}")
+            return response["Body"].read()
+        except (ClientError, BotoCoreError) as error:
+            raise ObjectError(f"unreadable: {type(error).__name__}") from error
+
+    def put(self, local: Path, key: str) -> None:
+        """Upload (in parts when large), then remove the local file."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            _client(self.endpoint).upload_file(str(local), self.bucket, key)
+        except (Boto3Error, ClientError, BotoCoreError) as error:
+            raise StorageError(f"s3://{self.bucket}/{key} cannot be written: {error}") from error
+        local.unlink()
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete one by one; S3 does not mind keys that are gone."""
+        for key in keys:
+            _client(self.endpoint).delete_object(Bucket=self.bucket, Key=key)
+
+    def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
+        """Copy in, then delete what was there and the staged objects: not atomic, for S3 has no rename."""
+        former = [stored.key for stored in self.objects(prefix)]
+        for key in staged:
+            source = {"Bucket": self.bucket, "Key": key}
+            _client(self.endpoint).copy(source, self.bucket, prefix + key.rpartition("/")[2])  # type: ignore[arg-type]
+        self.delete([*former, *staged])
+
+    @property
+    def scratch(self) -> Path:
+        """The machine's folder for temporary files."""
+        return Path(tempfile.gettempdir())
+
+    def url(self, prefix: str, scheme: str = "s3") -> str:
+        """An `s3://` (or `s3a://`) URL."""
+        return f"{scheme}://{self.bucket}/{prefix}".rstrip("/")
+
+    def _pages(self, **request: str) -> Iterator[Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield from _client(self.endpoint).get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **request)
+        except (ClientError, BotoCoreError) as error:
+            raise StorageError(f"s3://{self.bucket}/{request['Prefix']} cannot be listed: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStorage:
+    """A folder of the local file system (or any mounted one)."""
+
+    root: str
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the sub-folders; empty when `prefix` does not exist."""
+        try:
+            with os.scandir(os.path.join(self.root, prefix)) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StorageError(f"{prefix} cannot be listed: {error}") from error
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """A plain walk, in key order."""
+        for folder, names, files in os.walk(os.path.join(self.root, prefix)):
+            names.sort()
+            for name in sorted(files):
+                path = os.path.join(folder, name)
+                try:
+                    status = os.stat(path)
+                except FileNotFoundError:
+                    continue
+                key = os.path.relpath(path, self.root).replace(os.sep, "/")
+                changed = datetime.fromtimestamp(status.st_mtime, timezone.utc)
+                yield StoredObject(key, f"{status.st_mtime_ns:x}-{status.st_size:x}", status.st_size, changed)
+
+    def open(self, key: str, etag: str | None = None) -> IO[bytes]:
+        """Open a file; `etag` is its time of change and size at listing."""
+        try:
+            stream = open(os.path.join(self.root, key), "rb")  # noqa: SIM115 - the caller closes it
+        except FileNotFoundError as error:
+            raise ObjectError("gone: the object vanished between listing and reading") from error
+        except OSError as error:
+            raise ObjectError(f"unreadable: {error.strerror}") from error
+        status = os.fstat(stream.fileno())
+        if etag and etag != f"{status.st_mtime_ns:x}-{status.st_size:x}":
+            stream.close()
+            raise ObjectError("replaced: the object changed between listing and reading")
+        return stream
+
+    def head(self, key: str, size: int) -> bytes:
+        """The file's first bytes."""
+        with self.open(key) as stream:
+            return stream.read(size)
+
+    def put(self, local: Path, key: str) -> None:
+        """Move into place; a rename where both are on one file system."""
+        target = Path(self.root, key)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(local, target)
+        except OSError as error:
+            raise StorageError(f"{target} cannot be written: {error.strerror}") from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Unlink files."""
+        for key in keys:
+            Path(self.root, key).unlink(missing_ok=True)
+
+
+    def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
+        """Fill a new folder beside the former one and swap them by two renames."""
+        target = Path(self.root, prefix)
+        fresh, former = (target.with_name(f"_{which}-{target.name}") for which in ("fresh", "former"))
+        for leftover in (fresh, former):
+            shutil.rmtree(leftover, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for key in staged:
+            os.replace(Path(self.root, key), fresh / Path(key).name)
+        if target.exists():
+            target.rename(former)
+        fresh.rename(target)
+        shutil.rmtree(former, ignore_errors=True)
+
+    @property
+    def scratch(self) -> Path:
+        """A hidden folder below the root, so that `put` is a rename."""
+        folder = Path(self.root, ".scratch")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def url(self, prefix: str, scheme: str = "s3") -> str:
+        """The absolute path."""
+        return os.path.join(self.root, prefix).rstrip("/")
+
+
+def open_storage(url: str) -> tuple[Storage, str]:
+    """The storage behind a folder path, `file:` URL or `s3://bucket[/prefix]`, and the prefix in it (empty or ending in `/`).
+
+    Raises `UsageError` for another scheme or an S3 URL without a bucket.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return FolderStorage(os.path.abspath(url.removeprefix("file:"))), ""
+    if scheme == "file":
+        return FolderStorage(os.path.abspath(rest)), ""
+    if scheme not in ("s3", "s3a"):
+        raise UsageError(f"{url}: unknown kind of storage {scheme}://; give a folder or s3://bucket/prefix")
+    bucket, _, prefix = rest.partition("/")
+    if not bucket:
+        raise UsageError(f"{url}: no bucket; write s3://bucket/prefix")
+    prefix = prefix.strip("/")
+    return S3Storage(bucket, S3Endpoint.from_environment()), f"{prefix}/" if prefix else ""

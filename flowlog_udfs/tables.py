@@ -1,0 +1,153 @@
+"""The only reader and writer of tables: part files in, a day replaced whole out; Delta or Parquet, folder or S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Literal, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flowlog_udfs import delta
+from flowlog_udfs.errors import UsageError
+from flowlog_udfs.parts import PartFile, PartWriter
+from flowlog_udfs.storage import S3Storage, Storage, open_storage
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType, StructType
+
+TableFormat = Literal["delta", "parquet"]
+_STAGED = "_staged"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name, the columns of its part files (partition column `day` apart), and those that keep statistics."""
+
+    name: str
+    schema: pa.Schema
+    skipping_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """The folder or bucket prefix that holds the tables. Serialises to workers, which write part files through it."""
+
+    storage: Storage
+    prefix: str
+    table_format: TableFormat
+
+    @classmethod
+    def open(cls, url: str, table_format: str = "delta") -> Warehouse:
+        """The warehouse at a folder or `s3://` URL; raises `UsageError` for an unknown table format."""
+        if table_format not in ("delta", "parquet"):
+            raise UsageError(f"table format {table_format!r}: must be delta or parquet")
+        return cls(*open_storage(url), cast(TableFormat, table_format))
+
+    def writer(self, table: Table, day: date) -> PartWriter:
+        """A writer of part files, invisible to readers until `replace_day` names them."""
+        folder = f"day={day}" if self.table_format == "delta" else _STAGED
+        return PartWriter(self.storage, f"{self._folder(table)}{folder}/", table.schema, table.skipping_columns)
+
+    def write_rows(self, table: Table, day: date, rows: pa.Table) -> list[PartFile]:
+        """Write rows held in memory as part files."""
+        writer = self.writer(table, day)
+        if rows.num_rows:
+            writer.write(rows)
+        return writer.close()
+
+    def discard(self, parts: Iterable[PartFile]) -> None:
+        """Remove part files that will not be committed."""
+        self.storage.delete(part.key for part in parts)
+
+    def replace_day(self, table: Table, day: date, parts: Sequence[PartFile], *, inputs: str, now: datetime) -> None:
+        """Make `parts` the whole of a table's day: one atomic commit for Delta, two renames (on S3 copy and delete) for Parquet.
+
+        A Delta commit carries `inputs`, the digest of what the rows were made from. Raises `StorageError` when it is refused.
+        """
+        folder = self._folder(table)
+        if self.table_format == "parquet":
+            self.storage.replace_folder(f"{folder}day={day}/", [part.key for part in parts])
+            return
+        files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
+        delta.replace_partition(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs)
+
+    def part_keys(self, table: Table) -> Iterator[tuple[date, str]]:
+        """Every day of a table with the storage keys of the part files that readers see."""
+        folder = self._folder(table)
+        if self.table_format == "delta":
+            opened = delta.open_table(self._uri(table), self._options())
+            if opened:
+                yield from ((day, folder + path) for day, path in delta.snapshot_files(opened))
+            return
+        for name in self.storage.folders(folder):
+            if name.startswith("day="):
+                yield from ((date.fromisoformat(name[4:]), stored.key) for stored in self.storage.objects(f"{folder}{name}/"))
+
+    def rows(self, table: Table, keys: Iterable[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Columns of part files, one table for each file: for small tables, read by the driver."""
+        for key in keys:
+            with self.storage.open(key) as stream:
+                yield pq.read_table(pa.BufferReader(stream.read()), columns=list(columns), partitioning=None)
+
+    def read(self, spark: SparkSession, table: Table, day: date) -> DataFrame:
+        """A day of a table as a DataFrame, with column `day`; empty when the table has no such day."""
+        from pyspark.sql import functions as F
+
+        urls = sorted(self.storage.url(key, "s3a") for d, key in self.part_keys(table) if d == day)
+        reader = spark.read.schema(spark_schema(table.schema))
+        if isinstance(self.storage, S3Storage):
+            reader = reader.options(**self.storage.endpoint.s3a_options())
+        frame = reader.parquet(*urls) if urls else spark.createDataFrame([], spark_schema(table.schema))
+        return frame.withColumn("day", F.lit(day))
+
+    def _folder(self, table: Table) -> str:
+        return f"{self.prefix}{table.name}/"
+
+    def _uri(self, table: Table) -> str:
+        return self.storage.url(self._folder(table))
+
+    def _options(self) -> dict[str, str]:
+        return self.storage.endpoint.deltalake_options() if isinstance(self.storage, S3Storage) else {}
+
+
+def logical_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema that readers see: dictionary encoding is how text is held in memory, not what it is."""
+    return pa.schema([field.with_type(_plain(field.type)) for field in schema])
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """The Spark schema of an Arrow schema."""
+    from pyspark.sql.types import StructField, StructType
+
+    return StructType([StructField(field.name, _spark_type(field.type)) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _spark_type(kind: pa.DataType) -> DataType:
+    from pyspark.sql import types as T
+
+    if pa.types.is_map(kind):
+        return T.MapType(_spark_type(kind.key_type), _spark_type(kind.item_type))
+    if pa.types.is_list(kind):
+        return T.ArrayType(_spark_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return T.StructType([T.StructField(field.name, _spark_type(field.type)) for field in kind])
+    if pa.types.is_timestamp(kind):
+        return T.TimestampType()
+    atoms = {
+        pa.string(): T.StringType(),
+        pa.int32(): T.IntegerType(),
+        pa.int64(): T.LongType(),
+        pa.float64(): T.DoubleType(),
+        pa.date32(): T.DateType(),
+        pa.bool_(): T.BooleanType(),
+        pa.binary(): T.BinaryType(),
+    }
+    return atoms[_plain(kind)]
