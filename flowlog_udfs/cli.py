@@ -66,9 +66,7 @@ def parse_day(description: str, argv: Sequence[str] | None, steps: Sequence[str]
     )
 
 
-def run_steps(
-    description: str, steps: dict[str, Step], session: Callable[[], SparkSession], argv: Sequence[str] | None = None
-) -> int:
+def run_steps(description: str, steps: dict[str, Step], session: Callable[[], SparkSession], argv: Sequence[str] | None = None) -> int:
     """Run steps in order up to `--until`, print their summaries, and return the exit status.
 
     0 done; 1 wrong use or configuration; 2 the day breaks a stated limit; 3 storage or engine failure. `session` is called only once the

@@ -66,7 +66,10 @@ def load_config(path: str | None) -> Config:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     try:
         _refuse_unknown(tables, {"ingest", "formats"}, "section")
-        formats = {flow_log_id: LogFormat.parse(_typed(f"[formats] {flow_log_id}", text, str)) for flow_log_id, text in tables.get("formats", {}).items()}
+        formats = {
+            flow_log_id: LogFormat.parse(_typed(f"[formats] {flow_log_id}", text, str))
+            for flow_log_id, text in sorted(tables.get("formats", {}).items())
+        }
         return Config(_section(IngestConfig, "ingest", tables.get("ingest", {})), formats)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

@@ -24,9 +24,7 @@ INPUTS_KEY = "flowlog.inputs"
 """Where a commit keeps the digest of the inputs it was made from."""
 
 
-def replace_partition(
-    uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction], inputs: str
-) -> None:
+def replace_partition(uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction], inputs: str) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
 
     A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises

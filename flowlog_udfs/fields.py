@@ -110,7 +110,7 @@ FIELDS: tuple[Field, ...] = (
     _text("pkt-src-aws-service", 5, "AWS address range of the packet-level source, for example S3"),
     _text("pkt-dst-aws-service", 5, "AWS address range of the packet-level destination"),
     Field("flow-direction", 5, "STRING", OneOf((INGRESS, EGRESS)), "relative to the capturing interface, not to who initiated"),
-    Field("traffic-path", 5, "INT", _SMALL, "way out of the interface, egress only: 1 same VPC, 2 and 8 internet gateway, 7 gateway endpoint"),
+    Field("traffic-path", 5, "INT", _SMALL, "way out, egress only: 1 same VPC, 2 and 8 internet gateway, 7 gateway endpoint"),
     _text("ecs-cluster-arn", 7, "ECS cluster of the task (awsvpc mode)"),
     _text("ecs-cluster-name", 7, "name of the ECS cluster"),
     _text("ecs-container-instance-arn", 7, "ECS container instance; empty on Fargate"),

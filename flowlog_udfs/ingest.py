@@ -164,11 +164,7 @@ def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozen
 def _work(spark: SparkSession, listing: Listing, task_bytes: int) -> DataFrame:
     """The listed objects, cut into tasks of even size, one Spark partition each."""
     tasks = _even_tasks(listing.objects, task_bytes)
-    rows = [
-        {"task": task, **_listed_row(listed)}
-        for task, objects in enumerate(tasks)
-        for listed in objects
-    ]
+    rows = [{"task": task, **_listed_row(listed)} for task, objects in enumerate(tasks) for listed in objects]
     table = pa.Table.from_pylist(rows, LISTED_COLUMNS.insert(0, pa.field("task", pa.int64())))
     # A broadcast join onto a range puts each task into the partition of its number, without a shuffle.
     numbers = spark.range(0, len(tasks), 1, len(tasks)).withColumnRenamed("id", "task")
@@ -193,9 +189,7 @@ def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[L
     return tasks
 
 
-def _ingest_task(
-    batches: Iterable[pa.RecordBatch], *, storage: Storage, warehouse: Warehouse, plan: ReadPlan
-) -> Iterator[pa.RecordBatch]:
+def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehouse: Warehouse, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
     """Read a task's objects, write part files, hand back what became of them."""
     outcomes: list[dict[str, Any]] = []
     shared = _Parts(warehouse, plan.day)
@@ -256,9 +250,7 @@ class _Parts:
                 self._writer(REJECTS).write(pa.Table.from_pylist(rows, REJECT_COLUMNS))
 
     def close(self) -> list[dict[str, Any]]:
-        return [
-            {"object": None, "table": name, "part": asdict(part)} for name, writer in self._writers.items() for part in writer.close()
-        ]
+        return [{"object": None, "table": name, "part": asdict(part)} for name, writer in self._writers.items() for part in writer.close()]
 
     def discard(self) -> None:
         for writer in self._writers.values():

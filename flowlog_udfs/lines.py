@@ -90,7 +90,7 @@ def parse_lines(block: bytes, log_format: LogFormat, first_number: int, *, iso_t
     signed = np.frombuffer(block, np.int8)
     ends = np.flatnonzero(signed < 32)
     is_plain = bool((signed[ends] == 10).all()) and _is_regular(ends) and not iso_time
-    if not is_plain or b"x" in block and (b" 0x" in block or block.startswith(b"0x")):
+    if not is_plain or (b"x" in block and (b" 0x" in block or block.startswith(b"0x"))):
         # Arrow would read 0x1f as 31: blocks with such a token, or with other than printable ASCII, are split in Python.
         lines = block.split(b"\n")[:-1]
         return _parse_split(lines, range(first_number, first_number + len(lines)), names)

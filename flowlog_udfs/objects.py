@@ -222,9 +222,7 @@ def _parse_segment(segment: bytes, log_format: LogFormat | None, iso_time: bool,
 def _day_chunk(columns: pa.Table, log_format: LogFormat, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
     """The rows that belong to the day; the others are counted by their own."""
     object_day = row.published_at.date()
-    rows, other_days = to_records(
-        columns, log_format, day=plan.day, object_day=object_day, flow_log_id=row.flow_log_id, object_key=row.key
-    )
+    rows, other_days = to_records(columns, log_format, day=plan.day, object_day=object_day, flow_log_id=row.flow_log_id, object_key=row.key)
     row.records += rows.num_rows
     row.other_day += other_days.total()
     row.other_days.update(other_days)

@@ -55,7 +55,7 @@ SKIPPING_COLUMNS = (
     "start_time",
     "end_time",
 )
-"""Columns that queries filter on, and the only ones whose minimum and maximum are kept: statistics of the rest cost as much as the write."""
+"""Columns that queries filter on: the only ones whose minimum and maximum are kept, for statistics cost as much as the write."""
 
 
 def to_records(

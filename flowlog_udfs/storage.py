@@ -207,7 +207,7 @@ class S3Storage:
         """An `s3://` (or `s3a://`) URL."""
         return f"{scheme}://{self.bucket}/{prefix}".rstrip("/")
 
-    def _pages(self, **request: str) -> Iterator[Any]:
+    def _pages(self, **request: Any) -> Iterator[Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -278,7 +278,6 @@ class FolderStorage:
         """Unlink files."""
         for key in keys:
             Path(self.root, key).unlink(missing_ok=True)
-
 
     def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
         """Fill a new folder beside the former one and swap them by two renames."""

@@ -8,6 +8,7 @@ Absent values (`-` in text) are null in and null out. Addresses and words stay d
 from __future__ import annotations
 
 import socket
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa

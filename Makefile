@@ -1,0 +1,38 @@
+# Every target runs as it is: nothing to activate, nothing to export. `make help` lists them.
+SHELL := bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
+unexport SPARK_HOME
+DAY := 2026-03-10
+SUBMIT := spark-submit --properties-file conf/spark-local.conf
+
+.PHONY: help setup setup-s3 demo demo-s3 test test-slow check bench notebooks zip lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+setup: ## build .venv with all that the other targets need, and resolve Delta's JARs
+	@.ci/setup
+setup-s3: setup ## add the JARs with which Spark itself reads tables on S3 (S3A)
+	@python .ci/resolve_jars.py s3
+demo: setup ## make a day of sample logs, run it whole, print the summary
+	@python jobs/make_sample_logs.py --output demo/logs --day $(DAY)
+	@$(SUBMIT) jobs/run_day.py --source demo/logs --warehouse demo/warehouse --day $(DAY)
+demo-s3: setup-s3 ## the same against a real S3 API on this machine
+	@.ci/demo_s3 $(DAY)
+test: setup ## the test suite
+	@pytest
+test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
+	@pytest -m slow
+check: setup ## formatting, lint, types
+	@ruff format --check . && ruff check . && mypy
+bench: setup ## throughput and memory, in CPU seconds of the whole process tree
+	@python -m tests.benchmarks
+notebooks: setup ## execute the notebooks
+	@pytest --nbmake notebooks
+zip: setup ## the library as dist/flowlog_udfs.zip for spark-submit --py-files
+	@python .ci/make_zip.py
+lock: setup ## renew constraints.txt from pyproject.toml
+	@.ci/lock
+clean: ## remove what the targets made, .venv excepted
+	@rm -rf demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

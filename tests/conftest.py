@@ -1,0 +1,69 @@
+"""What all tests share: one quiet Spark session, and a real S3 API on this machine."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+# Workers must run this Python, and the pyspark of this environment, whatever the shell had set.
+os.environ["PYSPARK_PYTHON"] = sys.executable
+os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+os.environ.pop("SPARK_HOME", None)
+
+
+@pytest.fixture
+def spark(spark_session):
+    """The session of pytest-spark, left as it was found: no cache, no views, no changed settings."""
+    before = {row.key: row.value for row in spark_session.sql("SET").collect()}
+    yield spark_session
+    spark_session.catalog.clearCache()
+    for table in spark_session.catalog.listTables():
+        if table.isTemporary:
+            spark_session.catalog.dropTempView(table.name)
+    for row in spark_session.sql("SET").collect():
+        if row.key not in before and spark_session.conf.isModifiable(row.key):
+            spark_session.conf.unset(row.key)
+        elif row.value != before.get(row.key) and spark_session.conf.isModifiable(row.key):
+            spark_session.conf.set(row.key, before[row.key])
+
+
+@pytest.fixture
+def loud_spark(spark):
+    """Spark with its log on the terminal, for finding out why a task fails."""
+    spark.sparkContext.setLogLevel("INFO")
+    yield spark
+    spark.sparkContext.setLogLevel("ERROR")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """moto's S3 and EC2 API on a free loopback port."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Point the environment at the S3 API on this machine; call it for the name of a fresh bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+    def fresh_bucket() -> str:
+        name = f"bucket-{next(_numbers)}"
+        boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=name)
+        return name
+
+    return fresh_bucket
+
+
+_numbers = count()

@@ -1,0 +1,69 @@
+"""The project's own files agree with each other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowlog_udfs.config import Config, load_config, tomllib
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINNED = (ROOT / "constraints.txt").read_text()
+
+
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.search(r"\.PHONY: (.*)", makefile)[1].split())
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[0] for line in listed.splitlines()} == targets
+
+
+def test_every_dependency_is_pinned():
+    extras = (PROJECT["optional-dependencies"][extra] for extra in ("dev", "notebooks", "bench"))
+    wanted = [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]
+    names = {re.match(r"[A-Za-z0-9._-]+", one)[0].lower().replace("_", "-") for one in wanted}
+    pinned = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", PINNED, re.M)}
+    assert names <= pinned
+
+
+def test_every_pin_has_hashes_and_no_address():
+    blocks = re.split(r"\n(?=[a-zA-Z])", PINNED.strip())
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in PINNED
+
+
+def test_importing_starts_nothing():
+    code = (
+        "import sys, flowlog_udfs, flowlog_udfs.cli, flowlog_udfs.ingest\n"
+        "from pyspark.sql import SparkSession\n"
+        "assert SparkSession.getActiveSession() is None\n"
+        "assert 'boto3' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_example_configuration_states_the_defaults():
+    assert load_config(str(ROOT / "conf" / "flowlog.toml")) == Config()
+
+
+@pytest.mark.parametrize("name", ["spark-local.conf", "spark-defaults.conf"])
+def test_spark_settings_are_sparks(name):
+    lines = (ROOT / "conf" / name).read_text().splitlines()
+    settings = [line.split(None, 1) for line in lines if line.strip() and not line.startswith("#")]
+    assert settings
+    assert all(len(setting) == 2 and setting[0].startswith("spark.") for setting in settings)
+
+
+def test_the_library_uses_only_api_that_spark_connect_has():
+    lacking = re.compile(r"sparkContext|\.rdd\b|_jvm|_jsc")
+    found = [path.name for path in (ROOT / "flowlog_udfs").rglob("*.py") if lacking.search(path.read_text())]
+    assert found == []
+
+
+def test_versions_agree():
+    import flowlog_udfs
+
+    assert PROJECT["version"] == flowlog_udfs.__version__
