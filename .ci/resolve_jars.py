@@ -4,6 +4,7 @@ On the class path of every session started from .venv they need no --packages, a
 """
 
 import os
+import re
 import shutil
 import sys
 from importlib.metadata import version
@@ -29,7 +30,13 @@ EXCLUDED = [
     "org.apache.hadoop:hadoop-client-api",
     "org.apache.hadoop:hadoop-client-runtime",
     "com.github.luben:zstd-jni",
+    "com.fasterxml.jackson.datatype:jackson-datatype-jdk8",
 ]
+
+
+def artifact(file_name: str) -> str:
+    """The artifact of a JAR: its file name without the version."""
+    return re.sub(r"-\d[^-]*(-[^-]*)?\.jar$", "", file_name)
 
 
 def resolve(name: str) -> int:
@@ -51,8 +58,12 @@ def resolve(name: str) -> int:
         reason = next((line for line in lines if "unresolved" in line or "Exception" in line), lines[-1] if lines else "no output")
         print(f"flowlog setup: JARs of set {name!r} cannot be resolved; is the Maven repository within reach? ({reason})", file=sys.stderr)
         return 1
+    shipped = {artifact(jar.name) for jar in target.glob("*.jar")}
     for jar in sorted((ivy / "jars").glob("*.jar")):
-        shutil.copy(jar, target / jar.name)
+        name_and_version = jar.name.partition("_")[2]
+        # Spark's own version of a library wins: two on one class path is how a session fails to start.
+        if artifact(name_and_version) not in shipped:
+            shutil.copy(jar, target / name_and_version)
     mark.write_text(wanted)
     return 0
 
