@@ -112,7 +112,7 @@ def make_sample(request: SampleRequest) -> SampleSummary:
         late[order[parcel.first : parcel.last]] |= parcel.late
     with tempfile.TemporaryDirectory(prefix="flowlog-truth-") as scratch:
         local = Path(scratch, "file")
-        local.write_text(json.dumps(inventory(observed.topology, observed.logs), indent=1))
+        local.write_text(json.dumps(inventory(observed.topology, observed.logs, request.day), indent=1))
         storage.put(local, f"{prefix}inventory.json")
         for number in range(request.days):
             folder = f"{prefix}truth/day={request.day + timedelta(days=number)}/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from flowlog_udfs.fields import NO_VALUE
@@ -12,11 +13,12 @@ _TYPES = {NAT: "nat_gateway", TGW: "transit_gateway", NLB: "network_load_balance
 _MAKERS = {"alb": "amazon-elb", "lambda": "awslambda", "db": "amazon-rds", **dict.fromkeys(("nat", "hub-nat"), "amazon-aws")}
 
 
-def inventory(topology: Topology, logs: tuple[FlowLog, ...]) -> dict[str, list[dict[str, Any]]]:
-    """Lists named and shaped as in the answers of EC2's Describe calls, with the parts that flowlog can use."""
+def inventory(topology: Topology, logs: tuple[FlowLog, ...], day: date) -> dict[str, Any]:
+    """A snapshot taken at noon of a day, in the shape that `flowlog_udfs.inventory` documents."""
     real = [(index, interface) for index, interface in enumerate(topology.interfaces) if interface.subnet]
     regional = [interface for interface in topology.interfaces if interface.kind == REGIONAL_NAT]
     return {
+        "TakenAt": f"{day}T12:00:00Z",
         "Vpcs": [
             {
                 "VpcId": vpc.id,
@@ -36,14 +38,18 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...]) -> dict[str, list[d
                 "Ipv6CidrBlockAssociationSet": [{"Ipv6CidrBlock": subnet.ipv6_cidr}] if subnet.ipv6_cidr else [],
                 "AvailabilityZoneId": subnet.az_id,
                 "OwnerId": subnet.vpc.account,
+                "Region": subnet.vpc.region,
                 "Tags": [{"Key": "Name", "Value": subnet.name}],
             }
             for subnet in topology.subnets
         ],
         "NetworkInterfaces": [_interface(topology, index, interface) for index, interface in real],
         "NatGateways": [
-            *(_gateway(interface.id.replace("eni", "nat"), interface) for _, interface in real if interface.kind == NAT),
-            *(_gateway(interface.fields["resource-id"], interface) for interface in regional[:1]),
+            *(_gateway(interface.id.replace("eni", "nat"), [interface]) for _, interface in real if interface.kind == NAT),
+            *(
+                _gateway(gateway, [interface for interface in regional if interface.fields["resource-id"] == gateway])
+                for gateway in sorted({interface.fields["resource-id"] for interface in regional})
+            ),
         ],
         "Addresses": [
             {"PublicIp": interface.public_address, "PrivateIpAddress": interface.address, "NetworkInterfaceId": interface.id}
@@ -52,11 +58,21 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...]) -> dict[str, list[d
         ]
         + [{"PublicIp": interface.address} for interface in regional],
         "VpcPeeringConnections": [
-            {"RequesterVpcInfo": {"VpcId": one}, "AccepterVpcInfo": {"VpcId": other}, "Status": {"Code": "active"}}
+            {
+                "VpcPeeringConnectionId": f"pcx-{one[4:]}",
+                "RequesterVpcInfo": {"VpcId": one},
+                "AccepterVpcInfo": {"VpcId": other},
+                "Status": {"Code": "active"},
+            }
             for one, other in topology.peerings
         ],
-        "TransitGatewayAttachments": [
-            {"TransitGatewayId": topology.transit_gateway, "ResourceType": "vpc", "ResourceId": vpc, "State": "available"}
+        "TransitGatewayVpcAttachments": [
+            {
+                "TransitGatewayAttachmentId": f"tgw-attach-{vpc[4:]}",
+                "TransitGatewayId": topology.transit_gateway,
+                "VpcId": vpc,
+                "State": "available",
+            }
             for vpc in topology.attached
         ],
         "FlowLogs": [
@@ -96,13 +112,18 @@ def _interface(topology: Topology, index: int, interface: Interface) -> dict[str
     }
 
 
-def _gateway(id: str, interface: Interface) -> dict[str, Any]:
-    addresses = {"PublicIp": interface.public_address, "PrivateIp": interface.address, "NetworkInterfaceId": interface.id}
-    shown = {name: value for name, value in addresses.items() if interface.subnet}
+def _gateway(id: str, interfaces: list[Interface]) -> dict[str, Any]:
+    first = interfaces[0]
     return {
         "NatGatewayId": id,
-        "VpcId": interface.vpc.id,
-        "SubnetId": interface.subnet.id if interface.subnet else None,
-        "AvailabilityMode": "zonal" if interface.subnet else "regional",
-        "NatGatewayAddresses": [shown or {"PublicIp": interface.address}],
+        "VpcId": first.vpc.id,
+        "SubnetId": first.subnet.id if first.subnet else None,
+        "State": "available",
+        "AvailabilityMode": "zonal" if first.subnet else "regional",
+        "NatGatewayAddresses": [
+            {"PublicIp": interface.public_address, "PrivateIp": interface.address, "NetworkInterfaceId": interface.id}
+            if interface.subnet
+            else {"PublicIp": interface.address}
+            for interface in interfaces
+        ],
     }

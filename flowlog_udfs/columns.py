@@ -1,0 +1,137 @@
+"""Arrow columns as numpy arrays, and sums over groups of sorted rows: the vocabulary of the analytics kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+def as_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
+    if isinstance(column, pa.Array):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else column.combine_chunks()
+
+
+def numbers(column: pa.ChunkedArray | pa.Array, absent: int) -> Ints:
+    """An integer, boolean or date column as int64, with `absent` for null."""
+    values = as_array(column)
+    return np.asarray(pc.fill_null(values.cast(pa.int64()), absent)).astype(np.int64, copy=False)
+
+
+def codes(column: pa.ChunkedArray | pa.Array) -> tuple[Ints, pa.Array]:
+    """A text column as (codes, the texts they stand for); code -1 is null."""
+    values = as_array(column)
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    return np.asarray(pc.fill_null(values.indices, -1)).astype(np.int64, copy=False), values.dictionary
+
+
+def texts(chosen: Ints, words: pa.Array) -> pa.DictionaryArray:
+    """The inverse of `codes`: codes below 0 become null."""
+    return pa.DictionaryArray.from_arrays(pa.array(chosen.astype(np.int32), mask=chosen < 0), words)
+
+
+def shared_codes(*columns: pa.ChunkedArray | pa.Array) -> tuple[list[Ints], pa.Array]:
+    """Several text columns in one vocabulary: their codes, and the texts that all of them stand for."""
+    encoded = [value if pa.types.is_dictionary((value := as_array(column)).type) else value.dictionary_encode() for column in columns]
+    unified = pa.chunked_array(encoded).unify_dictionaries()
+    return [codes(chunk)[0] for chunk in unified.chunks], unified.chunk(0).dictionary
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Runs of equal keys in sorted rows: where each begins, how many rows there are, and the group of each row."""
+
+    starts: Ints
+    rows: int
+
+    @classmethod
+    def of(cls, *keys: npt.NDArray[Any]) -> Groups:
+        """The runs in rows that are sorted by `keys`."""
+        rows = len(keys[0])
+        changed = np.zeros(rows, dtype=bool)
+        if rows:
+            changed[0] = True
+        for key in keys:
+            changed[1:] |= key[1:] != key[:-1]
+        return cls(np.flatnonzero(changed), rows)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def sizes(self) -> Ints:
+        """Rows of each group."""
+        return np.diff(self.starts, append=self.rows)
+
+    @property
+    def ids(self) -> Ints:
+        """The group of each row."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """One value per group to one per row."""
+        return np.repeat(values, self.sizes)
+
+    def sum(self, values: npt.NDArray[Any]) -> Ints:
+        """Sums by group; booleans are counted."""
+        return np.add.reduceat(values.astype(np.int64, copy=False), self.starts) if len(self) else np.zeros(0, np.int64)
+
+    def min(self, values: Ints) -> Ints:
+        """Minima by group."""
+        return np.minimum.reduceat(values, self.starts) if len(self) else values[:0]
+
+    def max(self, values: Ints) -> Ints:
+        """Maxima by group."""
+        return np.maximum.reduceat(values, self.starts) if len(self) else values[:0]
+
+    def any(self, values: Flags) -> Flags:
+        """Whether any row of the group has it."""
+        return np.logical_or.reduceat(values, self.starts) if len(self) else values[:0]
+
+    def all(self, values: Flags) -> Flags:
+        """Whether all rows of the group have it."""
+        return np.logical_and.reduceat(values, self.starts) if len(self) else values[:0]
+
+    def bits(self, values: Ints) -> Ints:
+        """The bitwise OR by group."""
+        return np.bitwise_or.reduceat(values, self.starts) if len(self) else values[:0]
+
+    def running_max(self, values: Ints) -> Ints:
+        """The greatest value so far within each group, the row's own included."""
+        # Shifting each group above the former one makes one running maximum serve them all.
+        low, high = (values.min(), values.max()) if self.rows else (0, 0)
+        shift = self.ids * (int(high) - int(low) + 1)
+        return np.maximum.accumulate(values - low + shift) - shift + low
+
+    def running_sum(self, values: npt.NDArray[Any]) -> Ints:
+        """The sum of the rows before each row within its group, the row's own left out."""
+        before = np.cumsum(values.astype(np.int64)) - values
+        return before - self.spread(before[self.starts]) if len(self) else before
+
+
+def sort_by(*keys: npt.NDArray[Any]) -> Ints:
+    """The order of rows by `keys`, the first the most significant."""
+    return np.lexsort(keys[::-1])
+
+
+def mixed(*values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of integer columns, the same on every machine (splitmix64)."""
+    result = np.zeros(len(values[0]), np.uint64)
+    with np.errstate(over="ignore"):
+        for value in values:
+            result += np.asarray(value).astype(np.int64, copy=False).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+            result = (result ^ (result >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            result = (result ^ (result >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            result ^= result >> np.uint64(31)
+    return result
