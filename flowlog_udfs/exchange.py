@@ -1,0 +1,105 @@
+"""Arrow kernels on Spark: work cut into tasks, and rows exchanged between them as whole Arrow tables.
+
+Spark schedules, retries and moves; the kernels are plain functions on Arrow tables. Rows travel through Spark's shuffle as columnar blobs
+(Arrow IPC), a few per task and partition, so that the JVM copies bytes instead of converting rows. On 2 cores, moving one million rows of
+25 columns this way took a fifth of the CPU of a shuffle of Spark rows.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from flowlog_udfs.tables import spark_schema
+
+Item = TypeVar("Item")
+Kernel = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+_BLOBS = pa.schema([("partition", pa.int32()), ("input", pa.string()), ("blob", pa.binary())])
+
+
+def even_tasks(items: Sequence[Item], weight: Callable[[Item], int], *, heaviest: int, smallest: int) -> list[list[Item]]:
+    """Items dealt to tasks of even weight, the same for the same items in the same order.
+
+    As many tasks as keep each near `heaviest`; at least one per core of the driver while tasks stay above `smallest`.
+    """
+    total = sum(map(weight, items))
+    wanted = max(total // heaviest + 1, min(os.cpu_count() or 1, total // smallest + 1))
+    tasks: list[list[Item]] = [[] for _ in range(max(1, min(wanted, len(items))))]
+    loads = [(0, task) for task in range(len(tasks))]
+    for item in sorted(items, key=weight, reverse=True):
+        load, task = heapq.heappop(loads)
+        tasks[task].append(item)
+        heapq.heappush(loads, (load + weight(item), task))
+    return tasks
+
+
+def run_tasks(
+    spark: SparkSession, tasks: Sequence[Sequence[dict[str, Any]]], schema: pa.Schema, kernel: Kernel, out: pa.Schema
+) -> DataFrame:
+    """Run `kernel` once per task, in a Spark partition of its own, over the task's items as rows of `schema`; lazily."""
+    rows = [{"task": number, **item} for number, task in enumerate(tasks) for item in task]
+    table = pa.Table.from_pylist(rows, schema.insert(0, pa.field("task", pa.int64())))
+    # A broadcast join onto a range puts each task into the partition of its number, without a shuffle.
+    numbers = spark.range(0, len(tasks), 1, len(tasks)).withColumnRenamed("id", "task")
+    items = numbers.join(F.broadcast(spark.createDataFrame(table)), "task").drop("task")
+    return items.mapInArrow(kernel, spark_schema(out))
+
+
+def blobs(name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64], partitions: int) -> Iterator[pa.RecordBatch]:
+    """Cut rows by the top bits of their hash into one blob per partition, as input `name` of the exchange."""
+    targets = ((hashes >> np.uint64(32)) % np.uint64(partitions)).astype(np.int32)
+    order = np.argsort(targets, kind="stable")
+    bounds = np.searchsorted(targets[order], np.arange(partitions + 1))
+    sorted_rows = rows.take(pa.array(order))
+    for partition in range(partitions):
+        first, last = int(bounds[partition]), int(bounds[partition + 1])
+        if last > first:
+            yield pa.record_batch([[partition], [name], [_to_blob(sorted_rows.slice(first, last - first))]], schema=_BLOBS)
+
+
+def exchange(sources: Sequence[DataFrame], kernel: Callable[[int, dict[str, pa.Table]], pa.Table], out: pa.Schema) -> DataFrame:
+    """Bring the blobs of each partition together and run `kernel(partition, inputs by name)` on them; lazily.
+
+    The kernel must not depend on the order of rows: tasks finish in any order.
+    """
+    united = sources[0]
+    for source in sources[1:]:
+        united = united.unionByName(source)
+
+    def gather(key: tuple[pa.Scalar, ...], group: pa.Table) -> pa.Table:
+        return kernel(key[0].as_py(), _inputs(group)).cast(out)
+
+    return united.groupBy("partition").applyInArrow(gather, spark_schema(out))
+
+
+BLOB_COLUMNS = _BLOBS
+"""What the map side of an exchange yields."""
+
+
+def _inputs(group: pa.Table) -> dict[str, pa.Table]:
+    """The tables of a partition by input, each with one dictionary per text column."""
+    tables: dict[str, list[pa.Table]] = {}
+    for name, blob in zip(group.column("input").to_pylist(), group.column("blob"), strict=True):
+        tables.setdefault(name, []).append(_from_blob(blob.as_buffer()))
+    return {name: pa.concat_tables(pieces).unify_dictionaries().combine_chunks() for name, pieces in tables.items()}
+
+
+def _to_blob(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue())
+
+
+def _from_blob(blob: pa.Buffer) -> pa.Table:
+    with pa.ipc.open_stream(blob) as reader:
+        return reader.read_all()

@@ -1,0 +1,73 @@
+"""Part files of a table to Arrow batches inside Spark tasks: only the columns that a kernel needs, one row group at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from flowlog_udfs.exchange import even_tasks, run_tasks
+from flowlog_udfs.storage import Storage
+from flowlog_udfs.tables import Table, Warehouse
+
+ROWS_PER_TASK = 4_000_000
+SMALLEST_ROWS = 100_000
+_PART = pa.schema([("key", pa.string()), ("group", pa.int64())])
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a part file, and how many rows it has."""
+
+    key: str
+    group: int
+    rows: int
+
+
+def row_groups(warehouse: Warehouse, table: Table, day: date) -> list[RowGroup]:
+    """The row groups of a day of a table, in order of key."""
+    found = []
+    for key in sorted(key for d, key in warehouse.part_keys(table) if d == day):
+        with warehouse.storage.open(key) as stream:
+            footer = pq.read_metadata(stream if stream.seekable() else pa.BufferReader(stream.read()))
+        found += [RowGroup(key, group, footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
+    return found
+
+
+def scan(
+    spark: SparkSession,
+    warehouse: Warehouse,
+    groups: Sequence[RowGroup],
+    schema: pa.Schema,
+    columns: Sequence[str],
+    kernel: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
+    out: pa.Schema,
+) -> DataFrame:
+    """Run `kernel` in tasks over the row groups, as tables of `columns` of a part file `schema`; lazily."""
+    storage = warehouse.storage
+    wanted = pa.schema([schema.field(name) for name in columns])
+
+    def over(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        items = (item for batch in batches for item in batch.to_pylist())
+        yield from kernel(read_row_group(storage, item["key"], item["group"], wanted) for item in items)
+
+    tasks = even_tasks(groups, lambda group: group.rows, heaviest=ROWS_PER_TASK, smallest=SMALLEST_ROWS)
+    items: list[list[dict[str, Any]]] = [[{"key": one.key, "group": one.group} for one in task] for task in tasks]
+    return run_tasks(spark, items, _PART, over, out)
+
+
+def read_row_group(storage: Storage, key: str, group: int, schema: pa.Schema) -> pa.Table:
+    """Columns of one row group, text dictionary-encoded."""
+    texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
+    with storage.open(key) as stream:
+        source = stream if stream.seekable() else pa.BufferReader(stream.read())
+        return (
+            pq.ParquetFile(source, read_dictionary=texts)
+            .read_row_group(group, columns=schema.names, use_threads=False)
+            .select(schema.names)
+        )
