@@ -1,7 +1,7 @@
 """A day's records to table `connections`: who initiated each.
 
-Three passes over the day's part files. The survey learns the interfaces. The second pass learns which ends answer: those that sent a SYN-ACK,
-and those that many peers talk to. The third brings the rows of each five-tuple together and attributes them.
+Three passes over the day's part files. The survey learns the interfaces. The second pass learns which ends answer: those that sent a
+SYN-ACK. The third brings the rows of each five-tuple together and attributes them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from flowlog_udfs.attribution import Knowledge, attribute
 from flowlog_udfs.columns import mixed, numbers
@@ -40,11 +37,8 @@ CONNECTIONS_TABLE = Table(
     ("initiator_addr", "responder_addr", "responder_port", "protocol", "first_start", "last_end", "action", "state", "basis"),
 )
 ROWS_PER_PARTITION = 1_000_000
-FAN_IN_PEERS = 3
-"""From so many distinct peers on an end is a server; fewer may be chance."""
 
 _END = pa.schema([("end", pa.int64())])
-_PAIR = pa.schema([("end", pa.int64()), ("peer", pa.int64())])
 _PART = pa.schema([("key", pa.string()), ("size_bytes", pa.int64()), ("rows", pa.int64()), ("statistics", pa.string())])
 
 

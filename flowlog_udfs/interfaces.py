@@ -1,7 +1,7 @@
 """Who observed: every capturing interface of a day, what it belongs to, which address is its own, and whether it forwards for others.
 
-Surveyed in two steps: `survey` reduces a batch of records to a few rows per interface and flow log, `merge` joins those of all batches, with
-the inventory's word where there is one. An interface is known by its id, or by the id of its regional NAT gateway, which has no interface.
+Surveyed in two steps: `survey` reduces a batch of records to a few rows per interface and flow log, `merge` joins those of all batches,
+with the inventory's word where there is one. An interface is known by its id; a regional NAT gateway, which has none, by its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowlog_udfs.addresses import is_ipv4, packed
-from flowlog_udfs.columns import Flags, Groups, Ints, as_array, codes, numbers, shared_codes, sort_by, texts
+from flowlog_udfs.columns import Groups, Ints, as_array, codes, numbers, shared_codes, sort_by, texts
 from flowlog_udfs.fields import ACCEPT, EGRESS, INGRESS, REJECT, SKIPDATA
 from flowlog_udfs.inventory import FORWARDING_KINDS, REGIONAL_NAT_GATEWAY, TERMINATING_KINDS, Inventory
 from flowlog_udfs.tcp_flags import shows_every_flag
@@ -169,8 +169,8 @@ def _own_addresses(records: pa.Table, groups: Groups) -> tuple[list[list[str]], 
 def _carried_for(records: pa.Table, groups: Groups) -> list[list[str]]:
     """Addresses as logged whose packet-level counterpart lies outside any subnet that could hold both.
 
-    No subnet of a VPC is larger than /16 (AWS, "Subnet CIDR blocks") or, for IPv6, /44. A pod's or secondary address lies in its interface's
-    subnet; what a NAT or transit gateway forwards does not.
+    No subnet of a VPC is larger than /16 (AWS, "Subnet CIDR blocks") or, for IPv6, /44. A pod's or secondary address lies in its
+    interface's subnet; what a NAT or transit gateway forwards does not.
     """
     lists: list[list[str]] = [[] for _ in range(len(groups))]
     for logged, packet in (("srcaddr", "pkt_srcaddr"), ("dstaddr", "pkt_dstaddr")):
@@ -223,8 +223,11 @@ class Survey:
 
 
 def merge(surveys: Iterable[pa.Table], inventory: Inventory | None = None) -> Survey:
-    """Join the surveys of all batches of a day. An address is an interface's own if the inventory or flow-direction says so, or if it stands
-    in every row of its family while the other end varies; with one peer and nothing else it stays unknown."""
+    """Join the surveys of all batches of a day.
+
+    An address is an interface's own if the inventory or flow-direction says so, or if it stands in every row of its family while the other
+    end varies; with one peer and nothing else it stays unknown.
+    """
     rows_of: dict[str, list[dict[str, object]]] = defaultdict(list)
     traits: dict[str, list[bool]] = defaultdict(lambda: [False, False, False])
     for table in surveys:

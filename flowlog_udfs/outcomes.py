@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints
 from flowlog_udfs.initiators import TCP, Answers, Evidence
 from flowlog_udfs.observations import RECEIVER, TRANSIT
 from flowlog_udfs.observed import Rows
