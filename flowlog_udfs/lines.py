@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from flowlog_udfs.fields import BY_NAME, NO_VALUE
@@ -77,7 +78,8 @@ def find_headers(block: bytes, *, first_line: bool = False) -> Iterator[HeaderLi
         may_be = (first_line and index == 0) or block[start : start + 64].split(None, 1)[0] in _NAMES
         if may_be and end - start <= MAX_LINE_BYTES:
             log_format = LogFormat.from_header(block[start:end].decode("utf-8", "replace"))
-            if log_format:
+            # A lone name amid records is a broken line; only at the start is it the header of a format of one field.
+            if log_format and (len(log_format.names) > 1 or (first_line and index == 0)):
                 yield HeaderLine(start, end, log_format)
 
 
@@ -102,11 +104,13 @@ def parse_lines(block: bytes, log_format: LogFormat, first_number: int, *, iso_t
     except (BadValues, pa.ArrowInvalid):
         odd.clear()
         texts = _read_columns(block, names, odd, typed=False)
-        columns, bad_rows, reasons = checked_columns(texts)
-        bad_lines = np.delete(np.arange(len(ends)), [row for row, _ in odd])[bad_rows]
-        for line, reason in zip(bad_lines, reasons, strict=True):
-            start = ends[line - 1] + 1 if line else 0
-            parsed.rejects.append(_reject(first_number + int(line), block[start : ends[line]], reason))
+        line_of_row = np.delete(np.arange(len(ends)), [row for row, _ in odd])
+        # An empty token stands between two spaces: such a line has fewer tokens than it seems.
+        gaps = np.logical_or.reduce([np.asarray(pc.fill_null(pc.equal(column, ""), False)) for column in texts.columns])
+        odd += [(int(line), _line(block, ends, line)) for line in line_of_row[gaps]]
+        columns, bad_rows, reasons = checked_columns(texts.filter(pa.array(~gaps)))
+        for line, reason in zip(line_of_row[~gaps][bad_rows], reasons, strict=True):
+            parsed.rejects.append(_reject(first_number + int(line), _line(block, ends, line), reason))
     parsed.columns.append(columns)
     if odd:
         again = _parse_split([line for _, line in odd], [first_number + row for row, _ in odd], names)
@@ -163,6 +167,10 @@ def _read_columns(block: bytes, names: tuple[str, ...], odd: list[tuple[int, byt
             check_utf8=False,
         ),
     )
+
+
+def _line(block: bytes, ends: npt.NDArray[np.intp], index: int) -> bytes:
+    return block[ends[index - 1] + 1 if index else 0 : ends[index]]
 
 
 def _is_regular(ends: npt.NDArray[np.intp]) -> bool:

@@ -1,8 +1,8 @@
 """The two legs of a translated connection: which inside leg of a NAT is which outside leg.
 
-Episodes are paired, not records. Both legs have the same NAT, protocol and remote end, start and end within two minutes of each other,
-and carry the same packets and bytes each way; the windows in which they were logged need not coincide. `k` legs alike on either side are
-`k` candidates for each, with a confidence of one in `k`. What is left on one side only is matched by time alone if there is just one choice.
+Episodes are paired, not records. Both legs have the same NAT, protocol and remote end, start and end within two minutes of each other, and
+carry the same packets and bytes each way; the windows in which they were logged need not coincide. `k` legs alike on either side are `k`
+candidates for each, with a confidence of one in `k`. What is left on one side only is matched by time alone if there is just one choice.
 
 In: rows of `LEGS`. Out: rows of `PAIRS`, by place in the legs.
 """

@@ -6,7 +6,6 @@ Damage raises `ObjectError` from wherever it is met; the caller drops the object
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -149,7 +148,7 @@ def read_object(storage: Storage, row: ObjectRow, plan: ReadPlan) -> Iterator[Ch
             first = hashed.read(READ_BYTES)
             read = _read_parquet if first.startswith(PARQUET_MAGIC) else _read_text
             yield from read(hashed, first, row, plan)
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (OSError, EOFError, isal_zlib.error, pa.ArrowException) as error:
         raise ObjectError(f"damaged: {error}") from error
     if hashed.size != row.size_bytes:
         raise ObjectError(f"damaged: {hashed.size} of {row.size_bytes} bytes arrived")
