@@ -66,6 +66,9 @@ def load_config(path: str | None) -> Config:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     try:
         _refuse_unknown(tables, {"ingest", "formats"}, "section")
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                raise UsageError(f"[{name}] = {table!r}: must be a section")
         formats = {
             flow_log_id: LogFormat.parse(_typed(f"[formats] {flow_log_id}", text, str))
             for flow_log_id, text in sorted(tables.get("formats", {}).items())

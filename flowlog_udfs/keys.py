@@ -147,9 +147,6 @@ def _region_roots(storage: Storage, prefix: str, accounts: frozenset[str], regio
 
 
 def _awslogs_folders(storage: Storage, prefix: str, depth: int) -> Iterator[str]:
-    if prefix.endswith("AWSLogs/"):
-        yield prefix
-        return
     for name in storage.folders(prefix):
         if name == "AWSLogs":
             yield f"{prefix}AWSLogs/"
