@@ -28,6 +28,7 @@ from flowlog_udfs.initiators import (
     Evidence,
     by_flags,
     by_sole_sender,
+    by_sole_sender_without_flags,
     is_tunnel,
 )
 from flowlog_udfs.observations import TRANSIT, choose
@@ -125,6 +126,7 @@ def _answers(rows: Rows, groups: Groups, seen: Evidence, known: Knowledge) -> An
     for rule, basis in ((WELL_KNOWN_PORT, WELL_KNOWN), (EPHEMERAL_PORT, EPHEMERAL)):
         answers.answer(verdict.basis == rule, initiator, basis, sure.by_basis[basis])
     _answer_by_end(answers, known.fan_in, lo_end, hi_end, FAN_IN, sure.by_basis[FAN_IN])
+    by_sole_sender_without_flags(answers, seen, sure)
     answers.answer(verdict.basis == LOWER_PORT, initiator, PORT_ORDER, sure.by_basis[PORT_ORDER])
     return answers
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+DENSE_COMBINATIONS = 1 << 24
+"""Up to so many possible combinations of codes are looked up in a table, of 16 MB."""
+
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -46,6 +49,29 @@ def shared_codes(*columns: pa.ChunkedArray | pa.Array) -> tuple[list[Ints], pa.A
     encoded = [value if pa.types.is_dictionary((value := as_array(column)).type) else value.dictionary_encode() for column in columns]
     unified = pa.chunked_array(encoded).unify_dictionaries()
     return [codes(chunk)[0] for chunk in unified.chunks], unified.chunk(0).dictionary
+
+
+def distinct(*parts: Ints) -> tuple[list[Ints], Ints]:
+    """The distinct combinations of codes (-1 allowed) that rows have, and the combination of each row."""
+    sizes = [int(part.max()) + 2 if len(part) else 1 for part in parts]
+    combined = np.zeros(len(parts[0]), np.int64)
+    for part, size in zip(parts, sizes, strict=True):
+        combined = combined * size + part + 1
+    space = int(np.prod(sizes, dtype=object))
+    if space <= DENSE_COMBINATIONS:
+        # Marking a table is linear in the rows, where sorting them is not.
+        used = np.zeros(space, dtype=bool)
+        used[combined] = True
+        found = np.flatnonzero(used)
+        place = np.cumsum(used)[combined] - 1
+    else:
+        found, place = np.unique(combined, return_inverse=True)
+        place = place.reshape(-1)
+    unravelled = []
+    for size in reversed(sizes):
+        found, part = np.divmod(found, size)
+        unravelled.append(part - 1)
+    return unravelled[::-1], place
 
 
 @dataclass(frozen=True)

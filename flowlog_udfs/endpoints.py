@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowlog_udfs.addresses import packed
-from flowlog_udfs.columns import Flags, Ints, as_array, codes, mixed, numbers, shared_codes, texts
+from flowlog_udfs.columns import Flags, Ints, as_array, codes, distinct, mixed, numbers, shared_codes, texts
 from flowlog_udfs.fields import EGRESS, INGRESS, OK, REJECT
 from flowlog_udfs.interfaces import Survey, observers
 from flowlog_udfs.networks import Networks, network_without_vpc
@@ -111,10 +111,8 @@ def overlapped(records: pa.Table, observer: Ints, names: pa.Array, survey: Surve
     rejected = _is_word(action, actions, REJECT)
     start, end = numbers(records.column("start"), 0), numbers(records.column("end"), 0)
     middle = (start + end) // 2
-    pairs = np.column_stack([observer, flow_log])[candidates]
-    distinct, place = np.unique(pairs, axis=0, return_inverse=True)
-    place = place.reshape(-1)
-    for number, (who, which) in enumerate(distinct):
+    pairs, place = distinct(observer[candidates], flow_log[candidates])
+    for number, (who, which) in enumerate(zip(*pairs, strict=True)):
         mine = candidates[place == number]
         interface = survey.interfaces[names[who].as_py()]
         own = flow_log_names[which].as_py()
@@ -132,14 +130,8 @@ def overlapped(records: pa.Table, observer: Ints, names: pa.Array, survey: Surve
 def own_side(records: pa.Table, observer: Ints, names: pa.Array, survey: Survey) -> Ints:
     """Which end of each record is the capturing interface's own: `SOURCE`, `TARGET` or `NOWHERE`, never guessed."""
     (source, target), words = shared_codes(records.column("srcaddr"), records.column("dstaddr"))
-    own = [survey.interfaces[name].own for name in names.to_pylist()]
-    text = words.to_pylist()
-    is_own = []
-    for side in (source, target):
-        pairs, place = np.unique(observer * (len(text) + 1) + side, return_inverse=True)
-        found = np.array([text[pair % (len(text) + 1)] in own[pair // (len(text) + 1)] for pair in pairs], dtype=bool)
-        is_own.append(found[place.reshape(-1)])
-    side = np.where(is_own[0] & ~is_own[1], SOURCE, np.where(is_own[1] & ~is_own[0], TARGET, NOWHERE))
+    from_own, to_own = (_is_own(observer, side, names, words, survey) for side in (source, target))
+    side = np.where(from_own & ~to_own, SOURCE, np.where(to_own & ~from_own, TARGET, NOWHERE))
     direction, directions = codes(records.column("flow_direction"))
     side = np.where(_is_word(direction, directions, EGRESS), SOURCE, side)
     return np.where(_is_word(direction, directions, INGRESS), TARGET, side)
@@ -158,31 +150,35 @@ def _roles(records: pa.Table, observer: Ints, names: pa.Array, survey: Survey) -
 
 def _at_own_end(records: pa.Table, observer: Ints, names: pa.Array, survey: Survey) -> Flags:
     """Rows of a middlebox whose packet-level ends include its own address: the outer leg of a translation."""
-    own = [survey.interfaces[name].own for name in names.to_pylist()]
     result = np.zeros(len(observer), dtype=bool)
+    forwarding = np.flatnonzero(np.array([survey.interfaces[name].forwards for name in names.to_pylist()], dtype=bool)[observer])
     for pair in _ENDS:
-        code, words = codes(pc.coalesce(*(as_array(records.column(name)).cast(pa.string()) for name in pair)))
-        text = words.to_pylist()
-        forwarding = np.flatnonzero(np.array([survey.interfaces[name].forwards for name in names.to_pylist()], dtype=bool)[observer])
-        pairs, place = np.unique(observer[forwarding] * len(text) + code[forwarding], return_inverse=True)
-        found = np.array([text[p % len(text)] in own[p // len(text)] for p in pairs], dtype=bool)
-        result[forwarding] |= found[place.reshape(-1)]
+        code, words = codes(pc.coalesce(*(as_array(records.column(name)).take(pa.array(forwarding)).cast(pa.string()) for name in pair)))
+        result[forwarding] |= _is_own(observer[forwarding], code, names, words, survey)
     return result
+
+
+def _is_own(observer: Ints, address: Ints, names: pa.Array, words: pa.Array, survey: Survey) -> Flags:
+    """Whether each address is the observer's own."""
+    own = {(place, word) for place, name in enumerate(names.to_pylist()) for word in survey.interfaces[name].own}
+    code_of = {word: code for code, word in enumerate(words.to_pylist())}
+    pairs = [place * len(words) + code_of[word] for place, word in own if word in code_of]
+    return np.isin(observer * len(words) + address, pairs, kind="sort")
 
 
 def _networks(records: pa.Table, observer: Ints, names: pa.Array, survey: Survey, networks: Networks) -> tuple[Ints, pa.Array]:
     """The network of each row: that of its VPC, else of the VPC learned for its interface, else one of its flow log alone."""
     vpc, vpcs = codes(records.column("vpc_id"))
     flow_log, flow_logs = codes(records.column("flow_log_id"))
-    pairs, place = np.unique(np.column_stack([observer, vpc, flow_log]), axis=0, return_inverse=True)
+    combinations, place = distinct(observer, vpc, flow_log)
     chosen = []
-    for who, where, which in pairs:
+    for who, where, which in zip(*combinations, strict=True):
         named = survey.interfaces[names[who].as_py()].named
         vpc_id = vpcs[where].as_py() if where >= 0 else named["vpc_id"]
         own = network_without_vpc(named["account_id"], named["region"] or "", flow_logs[which].as_py())
         chosen.append(networks.name(vpc_id) if vpc_id else own)
     code, words = codes(pa.array(chosen, pa.string()))
-    return code[place.reshape(-1)], words
+    return code[place], words
 
 
 def _of_flow_log(records: pa.Table, chosen: set[str]) -> Flags:

@@ -164,10 +164,15 @@ def by_sole_sender(answers: Answers, seen: Evidence, protocol: Ints, sure: Confi
     tcp, icmp = protocol == TCP, (protocol == ICMP) | (protocol == ICMPV6)
     answers.unsolicited |= answers.is_open & sole & tcp & seen.has_flags
     answers.answer(sole & icmp, sender, SOLE_SENDER, sure.icmp)
-    answers.answer(sole, sender, SOLE_SENDER, sure.sole_sender)
+    answers.answer(sole & ~tcp, sender, SOLE_SENDER, sure.sole_sender)
     answers.answer(icmp & seen.lo_is_early, LO, SOLE_SENDER, sure.icmp)
     answers.answer(icmp & seen.hi_is_early, HI, SOLE_SENDER, sure.icmp)
     answers.close(icmp)
+
+
+def by_sole_sender_without_flags(answers: Answers, seen: Evidence, sure: Confidences) -> None:
+    """TCP of formats without flags: what only one end sent may be the answers alone, so ports are heard first."""
+    answers.answer(seen.lo_sent ^ seen.hi_sent, np.where(seen.lo_sent, LO, HI), SOLE_SENDER, sure.sole_sender)
 
 
 def is_tunnel(protocol: Ints, lo_port: Ints, hi_port: Ints) -> Flags:
