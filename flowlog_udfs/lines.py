@@ -92,7 +92,7 @@ def parse_lines(block: bytes, log_format: LogFormat, first_number: int, *, iso_t
     signed = np.frombuffer(block, np.int8)
     ends = np.flatnonzero(signed < 32)
     is_plain = bool((signed[ends] == 10).all()) and _is_regular(ends) and not iso_time
-    if not is_plain or (b"x" in block and (b" 0x" in block or block.startswith(b"0x"))):
+    if not is_plain or _has_hexadecimal(block):
         # Arrow would read 0x1f as 31: blocks with such a token, or with other than printable ASCII, are split in Python.
         lines = block.split(b"\n")[:-1]
         return _parse_split(lines, range(first_number, first_number + len(lines)), names)
@@ -179,6 +179,10 @@ def _is_regular(ends: npt.NDArray[np.intp]) -> bool:
     return bool(lengths.min() > 1 and lengths.max() <= MAX_LINE_BYTES)
 
 
+def _has_hexadecimal(block: bytes) -> bool:
+    return (b"x" in block or b"X" in block) and bool(_HEXADECIMAL.search(block))
+
+
 def _is_text(line: bytes) -> bool:
     """Whether the line is UTF-8 without control characters other than white space."""
     try:
@@ -191,6 +195,7 @@ def _reject(number: int, line: bytes, reason: str) -> Reject:
     return Reject(number, line[: 4 * KEPT_LINE_CHARACTERS].decode("utf-8", "replace")[:KEPT_LINE_CHARACTERS].rstrip("\r"), reason)
 
 
+_HEXADECIMAL = re.compile(rb"(?:\A|[ \n])0[xX]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _NAMES = frozenset(name.encode() for name in BY_NAME)
 _FIRST_BYTES = np.zeros(256, dtype=bool)

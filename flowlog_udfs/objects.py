@@ -15,7 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from isal import igzip_lib, isal_zlib
+from isal import isal_zlib
 
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.fields import NO_VALUE
@@ -148,7 +148,7 @@ def read_object(storage: Storage, row: ObjectRow, plan: ReadPlan) -> Iterator[Ch
             first = hashed.read(READ_BYTES)
             read = _read_parquet if first.startswith(PARQUET_MAGIC) else _read_text
             yield from read(hashed, first, row, plan)
-    except (OSError, EOFError, igzip_lib.IsalError, pa.ArrowException) as error:
+    except (OSError, EOFError, isal_zlib.error, pa.ArrowException) as error:  # type: ignore[misc] # isal types its error as an instance
         raise ObjectError(f"damaged: {error}") from error
     if hashed.size != row.size_bytes:
         raise ObjectError(f"damaged: {hashed.size} of {row.size_bytes} bytes arrived")

@@ -141,6 +141,8 @@ def test_too_few_or_too_many_tokens(reads, line):
         ("srcport", "-5", "bad_number"),
         ("srcport", "+5", "bad_number"),
         ("srcport", "0x1f", "bad_number"),
+        ("srcport", "0X1F", "bad_number"),
+        ("version", "0x3", "bad_number"),
         ("tcp-flags", "256", "bad_number"),
         ("bytes", str(2**63), "bad_number"),
         ("bytes", "99999999999999999999999", "bad_number"),
@@ -380,7 +382,7 @@ def test_addresses_are_checked_when_more_were_seen_than_are_remembered(reads, mo
 
 tokens = st.sampled_from(
     [
-        *("-", "0", "6", "17", "six", "00022", "65536", "-1", "0x10", "9" * 19, "1" * 20, "1566328660", "1566328660000"),
+        *("-", "0", "6", "17", "six", "00022", "65536", "-1", "0x10", "0X1F", "9" * 19, "1" * 20, "1566328660", "1566328660000"),
         *("10.0.0.1", "::1", "1.2.3", "ACCEPT", "OK", "NODATA", "eni-1", "version", "é", "", " ", "\t"),
     ]
 )
