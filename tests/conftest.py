@@ -7,7 +7,13 @@ from itertools import count
 
 import boto3
 import pytest
+from hypothesis import settings
 from moto.server import ThreadedMotoServer
+
+# The same examples at every run, so that a red build is a change's doing; HYPOTHESIS_PROFILE=searching looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("searching", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # Workers must run this Python, and the pyspark of this environment, whatever the shell had set.
 os.environ["PYSPARK_PYTHON"] = sys.executable
