@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 import traceback
@@ -45,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parse_day(description: str, argv: Sequence[str] | None, steps: Sequence[str]) -> DayArguments:
     """Read the arguments that every job of one day takes; raises `UsageError` with what to mend."""
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--source", required=True, help="folder or s3://bucket[/prefix] that holds AWSLogs/")
     parser.add_argument("--warehouse", required=True, help="folder or s3://bucket/prefix of the tables")
     parser.add_argument("--day", required=True, type=_day, help="UTC day, YYYY-MM-DD")
@@ -88,7 +89,7 @@ def run_steps(description: str, steps: dict[str, Step], session: Callable[[], Sp
         _say(str(error))
         return error.exit_status
     except PySparkException as error:
-        _say(f"Spark failed: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
+        _say(f"Spark failed: {_reason(str(error)) or type(error).__name__}")
         return StorageError.exit_status
     except Exception:
         # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
@@ -101,11 +102,21 @@ def _say(line: str) -> None:
     print(f"flowlog: {line}", file=sys.stderr, flush=True)
 
 
+def _reason(message: str) -> str:
+    """One line of an engine's message: the error that a Python worker raised, if there is one, else the first line."""
+    lines = [line.strip() for line in message.splitlines()]
+    raised = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(?:Error|Exception): ", line)]
+    return raised[-1] if raised else next(filter(None, lines), "")
+
+
 def _day(text: str) -> date:
     try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
+        day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day; write YYYY-MM-DD") from None
+        day = None
+    if day is None or str(day) != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day; write YYYY-MM-DD")
+    return day
 
 
 def _file(text: str) -> Path:

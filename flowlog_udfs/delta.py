@@ -49,9 +49,9 @@ def replace_partition(uri: str, options: Mapping[str, str], schema: pa.Schema, d
             lost = error
         except DeltaError as error:
             if table is not None or open_table(uri, options) is None:
-                raise StorageError(f"{uri}: cannot commit: {error}") from error
+                raise StorageError(f"{uri}: cannot commit: {_one_line(error)}") from error
             lost = error  # Another run created the table in the meantime.
-    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {lost}") from lost
+    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {_one_line(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -61,7 +61,7 @@ def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
-        raise StorageError(f"{uri}: cannot be opened: {error}") from error
+        raise StorageError(f"{uri}: cannot be opened: {_one_line(error)}") from error
 
 
 def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str]]:
@@ -83,3 +83,8 @@ def committed_inputs(table: DeltaTable, day: date) -> str | None:
 def add_action(path: str, size: int, day: date, statistics: str, now: datetime) -> AddAction:
     """Name a part file for a commit."""
     return AddAction(path, size, {"day": str(day)}, int(now.timestamp() * 1000), True, statistics)
+
+
+def _one_line(error: Exception | None) -> str:
+    """An error of delta-rs, which may quote a whole answer of the storage, as one line of moderate length."""
+    return " ".join(str(error).split())[:300]

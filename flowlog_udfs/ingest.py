@@ -12,23 +12,25 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta, timezone
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import flowlog_udfs
+from flowlog_udfs.checks import broken_limit, reconcile
 from flowlog_udfs.config import Config
-from flowlog_udfs.errors import DayLimitError, ObjectError, ReconciliationError
+from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.keys import ListedObject, Listing, list_day
 from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.records import RECORDS, RECORDS_TGW, SKIPPING_COLUMNS
-from flowlog_udfs.storage import Storage, open_storage
+from flowlog_udfs.storage import FolderStorage, Storage, open_storage
 from flowlog_udfs.tables import Table, Warehouse, logical_schema, spark_schema
 
 OBJECTS = Table("objects", OBJECT_COLUMNS, ("flow_log_id", "published_at", "status"))
@@ -40,6 +42,10 @@ _WRITTEN_BY_TASKS = {table.name: table for table in (RECORDS_TABLE, RECORDS_TGW_
 HELD_BYTES = 192 << 20
 """Arrow bytes of one object that are held back until it is known to be whole; a larger object gets part files of its own."""
 SMALLEST_TASK_BYTES = 4 << 20
+OBJECT_BYTES = 64 << 10
+"""What an object weighs beside its bytes: to open and parse an empty one takes as long as so many bytes of a large one."""
+EARLIEST_FILED = timedelta(days=-1)
+"""A row can be filed under the day before its own when clocks disagree, never earlier; later, without limit."""
 
 _OUTCOME = pa.schema(
     [
@@ -70,6 +76,7 @@ class Ingested:
     reject_reasons: Counter[str]
     inputs: str
     broken_limit: str | None
+    late_hours: int
 
     def total(self, count: str) -> int:
         """The sum of one of the counts of `ObjectRow`."""
@@ -81,9 +88,15 @@ class Ingested:
         return [row for row in self.objects if row.status == FAILED]
 
     @property
-    def other_days(self) -> Counter[date]:
-        """Rows met that belong to other days."""
-        return sum((row.other_days for row in self.objects), Counter())
+    def misfiled(self) -> Counter[date]:
+        """Rows of other days, by day, that lie where the run of their day does not look (`ObjectRow.other_days` has all)."""
+        found: Counter[date] = Counter()
+        for row in self.objects:
+            for other, count in row.other_days.items():
+                begin = datetime.combine(other, time(), timezone.utc)
+                if not begin <= row.published_at < begin + timedelta(days=1, hours=self.late_hours):
+                    found[other] += count
+        return found
 
 
 def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, config: Config, now: datetime) -> Ingested:
@@ -93,6 +106,7 @@ def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, 
     listing, which replaces nothing, and `ReconciliationError` when counts do not agree, which replaces nothing either.
     """
     storage, listing, plan = _prepare(selection, config, also=held_elsewhere(warehouse, selection.day))
+    warehouse.prove_writable()
     work = _work(spark, listing, config.ingest.task_bytes)
     task = partial(_ingest_task, storage=storage, warehouse=warehouse, plan=plan)
     outcomes = work.mapInArrow(task, spark_schema(_OUTCOME)).toArrow()
@@ -102,10 +116,10 @@ def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, 
     for name, part in zip(outcomes.column("table").to_pylist(), outcomes.column("part").to_pylist(), strict=True):
         if part:
             parts[name].append(PartFile(**part))
-    _reconcile(listing, objects, parts)
+    reconcile(listing, objects, parts)
 
     inputs = _digest(selection, objects, config)
-    broken = _broken_limit(objects, config)
+    broken = broken_limit(objects, config.ingest)
     kept = (REJECTS,) if broken else (RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)
     own = pa.Table.from_pylist([row.to_dict() for row in objects], OBJECT_COLUMNS)
     warehouse.replace_day(OBJECTS, selection.day, warehouse.write_rows(OBJECTS, selection.day, own), inputs=inputs, now=now)
@@ -114,7 +128,7 @@ def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, 
             warehouse.replace_day(table, selection.day, parts[table.name], inputs=inputs, now=now)
         else:
             warehouse.discard(parts[table.name])
-    return Ingested(objects, listing.skipped, _reject_reasons(warehouse, selection.day), inputs, broken)
+    return Ingested(objects, listing.skipped, _reject_reasons(warehouse, selection.day), inputs, broken, config.ingest.late_hours)
 
 
 def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config | None = None) -> DataFrame:
@@ -131,17 +145,18 @@ def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config |
 
 def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
     """Keys of objects that runs of other days read and found to hold rows of `day`."""
-    parts = [key for d, key in warehouse.part_keys(OBJECTS) if d != day]
-    found = set()
+    parts = [key for d, key in warehouse.part_keys(OBJECTS) if d != day and d >= day + EARLIEST_FILED]
+    found: set[str] = set()
     for rows in warehouse.rows(OBJECTS, parts, ["key", "other_days"]):
-        for row in rows.to_pylist():
-            if any(other == day for other, _ in row["other_days"] or ()):
-                found.add(row["key"])
+        held = pc.map_lookup(rows.column("other_days"), pa.scalar(day), "first")
+        found.update(rows.column("key").filter(held.is_valid()).to_pylist())
     return frozenset(found)
 
 
 def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
     storage, prefix = open_storage(selection.source)
+    if isinstance(storage, FolderStorage) and not os.path.isdir(storage.root):
+        raise UsageError(f"{selection.source}: no such folder; give the folder that holds AWSLogs/")
     listing = list_day(
         storage,
         prefix,
@@ -176,16 +191,19 @@ def _listed_row(listed: ListedObject) -> dict[str, Any]:
 
 
 def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[ListedObject]]:
-    """Objects dealt largest first to the task that has least, so that tasks are even and the same for the same listing."""
-    total = sum(listed.stored.size_bytes for listed in objects)
+    """Objects dealt heaviest first to the task that has least, so that tasks are even and the same for the same listing."""
+
+    def weight(listed: ListedObject) -> int:
+        return listed.stored.size_bytes + OBJECT_BYTES
+
+    total = sum(map(weight, objects))
     wanted = max(total // task_bytes + 1, min(os.cpu_count() or 1, total // SMALLEST_TASK_BYTES + 1))
-    count = min(wanted, len(objects))
-    tasks: list[list[ListedObject]] = [[] for _ in range(count)]
-    loads = [(0, task) for task in range(count)]
-    for listed in sorted(objects, key=lambda listed: (-listed.stored.size_bytes, listed.stored.key)):
+    tasks: list[list[ListedObject]] = [[] for _ in range(min(wanted, len(objects)))]
+    loads = [(0, task) for task in range(len(tasks))]
+    for listed in sorted(objects, key=lambda listed: (-weight(listed), listed.stored.key)):
         load, task = heapq.heappop(loads)
         tasks[task].append(listed)
-        heapq.heappush(loads, (load + listed.stored.size_bytes, task))
+        heapq.heappush(loads, (load + weight(listed), task))
     return tasks
 
 
@@ -263,33 +281,6 @@ class _Parts:
         return self._writers[table.name]
 
 
-def _reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: dict[str, list[PartFile]]) -> None:
-    """Every listed object has one row, every line of it is accounted for, and every record and reject is in a part file."""
-    listed = [one.stored.key for one in listing.objects]
-    if [row.key for row in objects] != listed:
-        raise ReconciliationError(f"{len(listed)} objects were listed, {len(objects)} came back; nothing was replaced")
-    unbalanced = [row.key for row in objects if not row.is_balanced]
-    if unbalanced:
-        raise ReconciliationError(f"{unbalanced[0]}: lines do not add up (and {len(unbalanced) - 1} more objects); nothing was replaced")
-    for count, names in (("records", ("records", "records_tgw")), ("rejects", ("rejects",))):
-        counted = sum(getattr(row, count) for row in objects)
-        written = sum(part.rows for name in names for part in parts[name])
-        if counted != written:
-            raise ReconciliationError(f"{counted} {count} were read, {written} written; nothing was replaced")
-
-
-def _broken_limit(objects: Sequence[ObjectRow], config: Config) -> str | None:
-    """Why the day must not be published, or None."""
-    failed = sum(row.status == FAILED for row in objects)
-    if failed > config.ingest.max_failed_share * len(objects):
-        return f"{failed} of {len(objects)} objects failed, more than [ingest] max_failed_share = {config.ingest.max_failed_share}"
-    rejects = sum(row.rejects for row in objects)
-    lines = sum(row.records + row.rejects + row.other_day for row in objects)
-    if rejects > config.ingest.max_rejected_share * lines:
-        return f"{rejects} of {lines} lines were rejected, more than [ingest] max_rejected_share = {config.ingest.max_rejected_share}"
-    return None
-
-
 def _digest(selection: Selection, objects: Sequence[ObjectRow], config: Config) -> str:
     """SHA-256 over what the day's rows depend on: version, selection, settings, and each object's key and content."""
     digest = hashlib.sha256()
@@ -303,5 +294,6 @@ def _digest(selection: Selection, objects: Sequence[ObjectRow], config: Config) 
 def _reject_reasons(warehouse: Warehouse, day: date) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for rows in warehouse.rows(REJECTS, [key for d, key in warehouse.part_keys(REJECTS) if d == day], ["reason"]):
-        reasons.update(rows.column("reason").to_pylist())
+        counted = rows.column("reason").value_counts()
+        reasons.update(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
     return reasons

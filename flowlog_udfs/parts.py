@@ -17,6 +17,8 @@ from flowlog_udfs.storage import Storage
 
 ROW_GROUP_BYTES = 64 << 20
 """Arrow bytes gathered before they are encoded as one row group: bounds a worker's memory."""
+FEW_ROWS, SMALL_TABLES = 4_096, 256
+"""Tables of fewer rows are merged, so many at a time: of a table with ten rows and sixty columns nearly all memory is overhead."""
 PART_BYTES = 256 << 20
 """A part file is closed when it passes this size."""
 TEXT_STATISTICS_CHARACTERS = 32
@@ -40,6 +42,7 @@ class PartWriter:
         self._storage, self._folder, self._schema = storage, folder, schema
         self._statistics = [name for name in skipping_columns if name in schema.names]
         self._waiting: list[pa.Table] = []
+        self._small: list[pa.Table] = []
         self._waiting_bytes = 0
         self._writer: pq.ParquetWriter | None = None
         self._local: Path | None = None
@@ -48,8 +51,13 @@ class PartWriter:
 
     def write(self, rows: pa.Table) -> None:
         """Take rows; they reach the disk a row group at a time."""
-        self._waiting.append(rows)
         self._waiting_bytes += rows.nbytes
+        if rows.num_rows < FEW_ROWS:
+            self._small.append(rows)
+            if len(self._small) >= SMALL_TABLES:
+                self._merge_small()
+        else:
+            self._waiting.append(rows)
         if self._waiting_bytes >= ROW_GROUP_BYTES:
             self._write_row_group()
 
@@ -62,16 +70,23 @@ class PartWriter:
     def discard(self) -> None:
         """Remove what was written: the rows were part of something that turned out damaged."""
         self._waiting.clear()
+        self._small.clear()
         if self._writer and self._local:
             self._writer.close()
             self._local.unlink()
         self._storage.delete(part.key for part in self._parts)
 
+    def _merge_small(self) -> None:
+        if self._small:
+            self._waiting.append(pa.concat_tables(self._small).combine_chunks())
+            self._small.clear()
+
     def _write_row_group(self) -> None:
+        self._merge_small()
         if not self._waiting:
             return
-        # One dictionary per column and row group: otherwise Arrow falls back to plain encoding where the dictionary changes.
-        rows = pa.concat_tables(self._waiting).unify_dictionaries().combine_chunks()
+        # One dictionary per column and row group: where it changes, Arrow falls back to plain encoding.
+        rows = pa.concat_tables(self._waiting).unify_dictionaries()
         self._waiting.clear()
         self._waiting_bytes = 0
         if self._writer is None:

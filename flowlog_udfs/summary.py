@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 
 from flowlog_udfs.ingest import Ingested
 
@@ -26,10 +26,9 @@ def ingest_summary(ingested: Ingested, day: date, seconds: float) -> str:
     lines += [f"warning    {row.key}: {row.error}" for row in ingested.failed[:SHOWN_FAILURES]]
     if len(ingested.failed) > SHOWN_FAILURES:
         lines.append(f"warning    … and {len(ingested.failed) - SHOWN_FAILURES:,} more objects; see table objects")
-    # Rows of the next day are expected in the head of its prefix, which every run reads.
-    for other, count in sorted(ingested.other_days.items()):
+    for other, count in sorted(ingested.misfiled.items()):
         if other < day:
-            lines.append(f"late       {count:,} rows belong to {other}: run that day again if its run did not see them")
-        elif other > day + timedelta(days=1):
-            lines.append(f"warning    {count:,} rows are dated {other}, after the day they were filed")
+            lines.append(f"late       rows of {other}: {count:,}, filed later than its own run looks; run that day again to hold them")
+        else:
+            lines.append(f"warning    rows of {other}: {count:,}, filed before their day began")
     return "\n".join(lines)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import pyarrow as pa
@@ -47,6 +50,14 @@ class Warehouse:
             raise UsageError(f"table format {table_format!r}: must be delta or parquet")
         return cls(*open_storage(url), cast(TableFormat, table_format))
 
+    def prove_writable(self) -> None:
+        """Write and remove an empty object, so that a wrong warehouse is found before a day is read; raises `StorageError`."""
+        descriptor, name = tempfile.mkstemp(prefix="flowlog-")
+        os.close(descriptor)
+        key = f"{self.prefix}.{Path(name).name}"
+        self.storage.put(Path(name), key)
+        self.storage.delete([key])
+
     def writer(self, table: Table, day: date) -> PartWriter:
         """A writer of part files, invisible to readers until `replace_day` names them."""
         folder = f"day={day}" if self.table_format == "delta" else _STAGED
@@ -55,8 +66,7 @@ class Warehouse:
     def write_rows(self, table: Table, day: date, rows: pa.Table) -> list[PartFile]:
         """Write rows held in memory as part files."""
         writer = self.writer(table, day)
-        if rows.num_rows:
-            writer.write(rows)
+        writer.write(rows)
         return writer.close()
 
     def discard(self, parts: Iterable[PartFile]) -> None:
@@ -70,7 +80,9 @@ class Warehouse:
         """
         folder = self._folder(table)
         if self.table_format == "parquet":
-            self.storage.replace_folder(f"{folder}day={day}/", [part.key for part in parts])
+            # A day without rows gets a file without rows: readers of Parquet know a table's columns from its files only.
+            staged = parts or self.write_rows(table, day, table.schema.empty_table())
+            self.storage.replace_folder(f"{folder}day={day}/", [part.key for part in staged])
             return
         files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
         delta.replace_partition(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs)

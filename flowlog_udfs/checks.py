@@ -1,0 +1,41 @@
+"""What must hold of a day before it is published: nothing mislaid, and the limits of the configuration kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flowlog_udfs.config import IngestConfig
+from flowlog_udfs.errors import ReconciliationError
+from flowlog_udfs.keys import Listing
+from flowlog_udfs.objects import FAILED, ObjectRow
+from flowlog_udfs.parts import PartFile
+
+
+def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str, Sequence[PartFile]]) -> None:
+    """Every listed object has one row, every line of it is accounted for, and every record and reject is in a part file.
+
+    `parts` are the part files by table name. Raises `ReconciliationError` otherwise.
+    """
+    listed = [one.stored.key for one in listing.objects]
+    if [row.key for row in objects] != listed:
+        raise ReconciliationError(f"{len(listed)} objects were listed, {len(objects)} came back; nothing was replaced")
+    unbalanced = [row.key for row in objects if not row.is_balanced]
+    if unbalanced:
+        raise ReconciliationError(f"{unbalanced[0]}: lines do not add up (and {len(unbalanced) - 1} more objects); nothing was replaced")
+    for count, names in (("records", ("records", "records_tgw")), ("rejects", ("rejects",))):
+        counted = sum(getattr(row, count) for row in objects)
+        written = sum(part.rows for name in names for part in parts.get(name, ()))
+        if counted != written:
+            raise ReconciliationError(f"{counted} {count} were read, {written} written; nothing was replaced")
+
+
+def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | None:
+    """Why the day must not be published by the limits of `[ingest]`, or None."""
+    failed = sum(row.status == FAILED for row in objects)
+    if failed > config.max_failed_share * len(objects):
+        return f"{failed} of {len(objects)} objects failed, more than [ingest] max_failed_share = {config.max_failed_share}"
+    rejects = sum(row.rejects for row in objects)
+    lines = sum(row.records + row.rejects + row.other_day for row in objects)
+    if rejects > config.max_rejected_share * lines:
+        return f"{rejects} of {lines} lines were rejected, more than [ingest] max_rejected_share = {config.max_rejected_share}"
+    return None

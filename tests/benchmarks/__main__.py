@@ -1,0 +1,92 @@
+"""Throughput and memory of the main job: `python -m tests.benchmarks`.
+
+A day of sample logs in the 21 fields of AWS's announcement is made, and run whole under spark-submit. Printed are the CPU seconds of the
+whole process tree (JVM and Python workers) per million records, start-up left out; wall time; and the peak memory of a worker and of the
+JVM. Start-up is what a tiny day costs; both are run in turn, and the medians compared. Nothing is kept unless `--logs` names a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from flowlog_udfs.sample import SampleRequest, make_sample
+from tests.benchmarks.measure import Cost, run_and_measure
+
+ROOT = Path(__file__).parents[2]
+DAY = date(2026, 3, 10)
+OBJECTS = 24
+TINY_RECORDS = 24_000
+
+
+def main() -> int:
+    """Make the days, run them in turn, print what a million records cost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=6_000_000, help="about how many records the day has (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each day is run (default: %(default)s)")
+    parser.add_argument("--logs", type=Path, help="folder that keeps the sample logs for the next time")
+    parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
+        logs = given.logs or Path(scratch, "logs")
+        tiny, whole = (_day_of_logs(logs, records) for records in (TINY_RECORDS, given.records))
+        runs: dict[Path, list[Cost]] = {tiny: [], whole: []}
+        for number in range(given.rounds):
+            for source in (tiny, whole):
+                cost = _run_day(source, Path(scratch, "warehouse"), given.table_format)
+                runs[source].append(cost)
+                print(f"round {number + 1}  {source.name:>10} records  {cost}", flush=True)
+        _report(_records(whole) - _records(tiny), runs[tiny], runs[whole])
+    return 0
+
+
+def _day_of_logs(logs: Path, records: int) -> Path:
+    """Gzip text objects of about so many records; made once."""
+    folder = logs / str(records)
+    if not (folder / "inventory.json").exists():
+        request = SampleRequest(
+            str(folder), DAY, records=records, objects=OBJECTS, profile="bench", fields="announcement", file_format="text", streams=False
+        )
+        made = make_sample(request)
+        print(f"made {made.records:,} records in {made.objects} objects, {made.size_bytes / 1e6:,.0f} MB", flush=True)
+    return folder
+
+
+def _records(source: Path) -> int:
+    """How many records of the day the source holds, by the truth that lies beside it."""
+    import pyarrow.parquet as pq
+
+    truth = pq.read_table(source / "truth" / f"day={DAY}" / "objects.parquet")
+    return sum(truth.column("records").to_pylist())
+
+
+def _run_day(source: Path, warehouse: Path, table_format: str) -> Cost:
+    shutil.rmtree(warehouse, ignore_errors=True)
+    options = ["--source", source, "--warehouse", warehouse, "--day", DAY, "--table-format", table_format]
+    command = ["spark-submit", "--properties-file", "conf/spark-local.conf", "jobs/run_day.py", *map(str, options)]
+    return run_and_measure(command, ROOT)
+
+
+def _report(records: int, tiny: list[Cost], whole: list[Cost]) -> None:
+    def median(costs: list[Cost], figure: str) -> float:
+        return statistics.median(getattr(cost, figure) for cost in costs)
+
+    startup = median(tiny, "cpu_seconds")
+    cpu = median(whole, "cpu_seconds") - startup
+    wall = median(whole, "wall_seconds") - median(tiny, "wall_seconds")
+    print(f"records            {records:,}")
+    print(f"start-up           {startup:.1f} CPU-seconds, {median(tiny, 'wall_seconds'):.1f} s")
+    print(f"CPU per million    {cpu / records * 1e6:.2f} CPU-seconds, start-up left out")
+    print(f"wall               {wall:.1f} s, start-up left out; {records / wall:,.0f} records per second")
+    print(f"peak of a worker   {max(cost.worker_bytes for cost in whole) / 2**20:,.0f} MiB")
+    print(f"peak of the JVM    {max(cost.jvm_bytes for cost in whole) / 2**20:,.0f} MiB")
+    print(f"peak of the driver {max(cost.driver_bytes for cost in whole) / 2**20:,.0f} MiB (its Python)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""What the Spark tests share: running the main job in this session, and one day that all may read."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from io import StringIO
+
+import pytest
+from logtree import LogTree, nasty_day
+from pyspark.sql import SparkSession
+from running import NastyRun, RunDay, run_day
+
+
+@pytest.fixture
+def run(spark: SparkSession) -> RunDay:
+    """`run(source, warehouse, *options, day=DAY)` runs the main job and returns its exit status."""
+    return lambda *arguments, **options: run_day(spark, *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def nasty(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> NastyRun:
+    """The nasty day, run once into Delta tables; for tests that only look."""
+    folder = tmp_path_factory.mktemp("nasty")
+    keys = nasty_day(LogTree.in_folder(folder / "logs"))
+    with redirect_stdout(StringIO()) as printed:
+        status = run_day(spark_session, folder / "logs", folder / "warehouse")
+    return NastyRun(keys, folder / "logs", folder / "warehouse", status, printed.getvalue())
