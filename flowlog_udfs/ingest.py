@@ -7,7 +7,6 @@ files and hands back one row per object and per file. The driver checks that eve
 from __future__ import annotations
 
 import hashlib
-import heapq
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,19 +18,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 import flowlog_udfs
 from flowlog_udfs.checks import broken_limit, reconcile
 from flowlog_udfs.config import Config
 from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
+from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.keys import ListedObject, Listing, list_day
 from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.records import RECORDS, RECORDS_TGW, SKIPPING_COLUMNS
 from flowlog_udfs.storage import FolderStorage, Storage, open_storage
-from flowlog_udfs.tables import Table, Warehouse, logical_schema, spark_schema
+from flowlog_udfs.tables import Table, Warehouse, logical_schema
 
 OBJECTS = Table("objects", OBJECT_COLUMNS, ("flow_log_id", "published_at", "status"))
 RECORDS_TABLE = Table("records", RECORDS, SKIPPING_COLUMNS)
@@ -107,9 +106,8 @@ def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, 
     """
     storage, listing, plan = _prepare(selection, config, also=held_elsewhere(warehouse, selection.day))
     warehouse.prove_writable()
-    work = _work(spark, listing, config.ingest.task_bytes)
     task = partial(_ingest_task, storage=storage, warehouse=warehouse, plan=plan)
-    outcomes = work.mapInArrow(task, spark_schema(_OUTCOME)).toArrow()
+    outcomes = _in_tasks(spark, listing, config.ingest.task_bytes, task, _OUTCOME).toArrow()
 
     objects = sorted((ObjectRow.from_dict(row) for row in outcomes.column("object").to_pylist() if row), key=lambda row: row.key)
     parts: dict[str, list[PartFile]] = defaultdict(list)
@@ -140,7 +138,7 @@ def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config |
     config = config or Config()
     storage, listing, plan = _prepare(Selection(source, day), config)
     rows_of = partial(_record_batches, storage=storage, plan=plan)
-    return _work(spark, listing, config.ingest.task_bytes).mapInArrow(rows_of, spark_schema(RECORDS))
+    return _in_tasks(spark, listing, config.ingest.task_bytes, rows_of, RECORDS)
 
 
 def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
@@ -176,14 +174,10 @@ def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozen
     return storage, listing, ReadPlan(selection.day, formats, cloudwatch_format, config.ingest.max_object_bytes)
 
 
-def _work(spark: SparkSession, listing: Listing, task_bytes: int) -> DataFrame:
-    """The listed objects, cut into tasks of even size, one Spark partition each."""
-    tasks = _even_tasks(listing.objects, task_bytes)
-    rows = [{"task": task, **_listed_row(listed)} for task, objects in enumerate(tasks) for listed in objects]
-    table = pa.Table.from_pylist(rows, LISTED_COLUMNS.insert(0, pa.field("task", pa.int64())))
-    # A broadcast join onto a range puts each task into the partition of its number, without a shuffle.
-    numbers = spark.range(0, len(tasks), 1, len(tasks)).withColumnRenamed("id", "task")
-    return numbers.join(F.broadcast(spark.createDataFrame(table)), "task").drop("task")
+def _in_tasks(spark: SparkSession, listing: Listing, task_bytes: int, kernel: Kernel, out: pa.Schema) -> DataFrame:
+    """The listed objects through `kernel`, in tasks of even size; lazily."""
+    items = [[_listed_row(listed) for listed in task] for task in _even_tasks(listing.objects, task_bytes)]
+    return run_tasks(spark, items, LISTED_COLUMNS, kernel, out)
 
 
 def _listed_row(listed: ListedObject) -> dict[str, Any]:
@@ -191,20 +185,8 @@ def _listed_row(listed: ListedObject) -> dict[str, Any]:
 
 
 def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[ListedObject]]:
-    """Objects dealt heaviest first to the task that has least, so that tasks are even and the same for the same listing."""
-
-    def weight(listed: ListedObject) -> int:
-        return listed.stored.size_bytes + OBJECT_BYTES
-
-    total = sum(map(weight, objects))
-    wanted = max(total // task_bytes + 1, min(os.cpu_count() or 1, total // SMALLEST_TASK_BYTES + 1))
-    tasks: list[list[ListedObject]] = [[] for _ in range(min(wanted, len(objects)))]
-    loads = [(0, task) for task in range(len(tasks))]
-    for listed in sorted(objects, key=lambda listed: (-weight(listed), listed.stored.key)):
-        load, task = heapq.heappop(loads)
-        tasks[task].append(listed)
-        heapq.heappush(loads, (load + weight(listed), task))
-    return tasks
+    in_order = sorted(objects, key=lambda listed: listed.stored.key)
+    return even_tasks(in_order, lambda one: one.stored.size_bytes + OBJECT_BYTES, heaviest=task_bytes, smallest=SMALLEST_TASK_BYTES)
 
 
 def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehouse: Warehouse, plan: ReadPlan) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,6 @@
 """Folders and buckets behind one small interface: `file:` paths and `s3://` URLs in, listings and byte streams out.
 
-`AWS_ENDPOINT_URL_S3` is the one switch for another S3 endpoint. `S3Endpoint` maps it to boto3, deltalake and S3A; credentials always
-come from AWS's default chain and are never read here.
+Credentials always come from AWS's default chain and are never read here.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from flowlog_udfs.errors import ObjectError, StorageError, UsageError
+from flowlog_udfs.s3_endpoint import S3Endpoint, client_of
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,61 +73,6 @@ class Storage(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class S3Endpoint:
-    """Where S3 is, for every library that asks: `url` None means AWS itself."""
-
-    url: str | None
-    region: str
-
-    @classmethod
-    def from_environment(cls) -> S3Endpoint:
-        """Read `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`) and the region variables, as the AWS SDKs do."""
-        url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        return cls(url, region)
-
-    @property
-    def is_plain_http(self) -> bool:
-        """Whether the endpoint speaks unencrypted HTTP."""
-        return self.url is not None and self.url.startswith("http://")
-
-    def client(self) -> S3Client:
-        """A boto3 client; standard retries, path-style addresses for endpoints other than AWS."""
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            retries={"mode": "standard", "max_attempts": 8},
-            max_pool_connections=32,
-            s3={"addressing_style": "path" if self.url else "auto"},
-        )
-        return boto3.client("s3", endpoint_url=self.url, region_name=self.region, config=config)
-
-    def deltalake_options(self) -> dict[str, str]:
-        """`storage_options` of the deltalake package; commits are conditional puts, safe with several writers."""
-        options = {"AWS_REGION": self.region, "aws_conditional_put": "etag"}
-        if self.url:
-            options |= {"AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": str(self.is_plain_http).lower()}
-        return options
-
-    def s3a_options(self) -> dict[str, str]:
-        """Options of Hadoop's S3A file system, to be given to a Spark reader."""
-        options = {"fs.s3a.endpoint.region": self.region}
-        if self.url:
-            options |= {
-                "fs.s3a.endpoint": self.url,
-                "fs.s3a.path.style.access": "true",
-                "fs.s3a.connection.ssl.enabled": str(not self.is_plain_http).lower(),
-            }
-        return options
-
-
-@lru_cache(maxsize=4)
-def _client(endpoint: S3Endpoint) -> S3Client:
-    return endpoint.client()
-
-
-@dataclass(frozen=True, slots=True)
 class S3Storage:
     """A bucket. Carries the endpoint with it, so that Spark workers need nothing in their own environment but credentials."""
 
@@ -152,7 +96,7 @@ class S3Storage:
 
         condition = {"IfMatch": f'"{etag}"'} if etag else {}
         try:
-            body: Any = _client(self.endpoint).get_object(Bucket=self.bucket, Key=key, **condition)["Body"]  # type: ignore[arg-type]
+            body: Any = client_of(self.endpoint).get_object(Bucket=self.bucket, Key=key, **condition)["Body"]  # type: ignore[arg-type]
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code in ("NoSuchKey", "404"):
@@ -169,7 +113,7 @@ class S3Storage:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            response = _client(self.endpoint).get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{size - 1}")
+            response = client_of(self.endpoint).get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{size - 1}")
             return response["Body"].read()
         except (ClientError, BotoCoreError) as error:
             raise ObjectError(f"unreadable: {type(error).__name__}") from error
@@ -180,7 +124,7 @@ class S3Storage:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            _client(self.endpoint).upload_file(str(local), self.bucket, key)
+            client_of(self.endpoint).upload_file(str(local), self.bucket, key)
         except (Boto3Error, ClientError, BotoCoreError) as error:
             raise StorageError(f"s3://{self.bucket}/{key} cannot be written: {error}") from error
         local.unlink()
@@ -188,14 +132,14 @@ class S3Storage:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one; S3 does not mind keys that are gone."""
         for key in keys:
-            _client(self.endpoint).delete_object(Bucket=self.bucket, Key=key)
+            client_of(self.endpoint).delete_object(Bucket=self.bucket, Key=key)
 
     def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
         """Copy in, then delete what was there and the staged objects: not atomic, for S3 has no rename."""
         former = [stored.key for stored in self.objects(prefix)]
         for key in staged:
             source = {"Bucket": self.bucket, "Key": key}
-            _client(self.endpoint).copy(source, self.bucket, prefix + key.rpartition("/")[2])  # type: ignore[arg-type]
+            client_of(self.endpoint).copy(source, self.bucket, prefix + key.rpartition("/")[2])  # type: ignore[arg-type]
         self.delete([*former, *staged])
 
     @property
@@ -211,7 +155,7 @@ class S3Storage:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            yield from _client(self.endpoint).get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **request)
+            yield from client_of(self.endpoint).get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **request)
         except (ClientError, BotoCoreError) as error:
             raise StorageError(f"s3://{self.bucket}/{request['Prefix']} cannot be listed: {error}") from error
 

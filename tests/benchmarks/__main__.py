@@ -15,6 +15,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from flowlog_udfs.sample import SampleRequest, make_sample
 from tests.benchmarks.measure import Cost, run_and_measure
 
@@ -31,6 +33,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each day is run (default: %(default)s)")
     parser.add_argument("--logs", type=Path, help="folder that keeps the sample logs for the next time")
     parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta")
+    parser.add_argument("--until", default="ingest_records", metavar="STEP", help="the last step that is run (default: %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
         logs = given.logs or Path(scratch, "logs")
@@ -38,7 +41,7 @@ def main() -> int:
         runs: dict[Path, list[Cost]] = {tiny: [], whole: []}
         for number in range(given.rounds):
             for source in (tiny, whole):
-                cost = _run_day(source, Path(scratch, "warehouse"), given.table_format)
+                cost = _run_day(source, Path(scratch, "warehouse"), given.table_format, given.until)
                 runs[source].append(cost)
                 print(f"round {number + 1}  {source.name:>10} records  {cost}", flush=True)
         _report(_records(whole) - _records(tiny), runs[tiny], runs[whole])
@@ -59,15 +62,13 @@ def _day_of_logs(logs: Path, records: int) -> Path:
 
 def _records(source: Path) -> int:
     """How many records of the day the source holds, by the truth that lies beside it."""
-    import pyarrow.parquet as pq
-
     truth = pq.read_table(source / "truth" / f"day={DAY}" / "objects.parquet")
     return sum(truth.column("records").to_pylist())
 
 
-def _run_day(source: Path, warehouse: Path, table_format: str) -> Cost:
+def _run_day(source: Path, warehouse: Path, table_format: str, until: str) -> Cost:
     shutil.rmtree(warehouse, ignore_errors=True)
-    options = ["--source", source, "--warehouse", warehouse, "--day", DAY, "--table-format", table_format]
+    options = ["--source", source, "--warehouse", warehouse, "--day", DAY, "--table-format", table_format, "--until", until]
     command = ["spark-submit", "--properties-file", "conf/spark-local.conf", "jobs/run_day.py", *map(str, options)]
     return run_and_measure(command, ROOT)
 

@@ -13,7 +13,7 @@ Decisions where the rules leave room, all of them in the docstrings in full:
  1. Interfaces of one flow log, and flow logs that share an interface, are in one VPC, so rows without VPC share a network over flow logs.
  2. IPv4 alone is judged by "several peers"; private against public is never evidence of the own side.
  3. In transit is a property of a row (its local packet-level address is foreign), not of an interface: a NAT's own connections are its own.
-    Where no inventory has the subnet's ranges, only what no subnet could hold, what is public, or what another interface owns is foreign.
+    Where no inventory has the subnet's ranges, only what no subnet could hold or what another interface owns is foreign.
  4. Overlap is judged at the middle of a row against the runs of the higher flow log, bridged over two windows; SKIPDATA covers nothing.
     What actions a flow log shows is read from its rows there, so that nothing is dropped which the higher one would not have shown.
  5. Redelivery compares with the larger of two objects, so a one-row object is never a redelivery of a large one.

@@ -35,8 +35,8 @@ def endpoints(records: Sequence[Record], known: Known, config: Mapping[str, Any]
     8. A row is in transit if its packet-level local address is foreign to its interface: not an own address, and
        - at a regional NAT gateway: the row is of the inside leg (exactly one end private, or one is of NAT64's range);
        - at an interface of a forwarding or terminating kind: local address and shown address differ;
-       - else they differ, and the local one lies outside the subnet's ranges if the inventory has them; if not: it is a public IPv4
-         address, or another observer of the network owns it, or no subnet could be as large as to hold both (/16, IPv6 /44).
+       - else they differ, and the local one lies outside the subnet's ranges if the inventory has them; if not: another observer
+         of the network owns it, or no subnet could be as large as to hold both (/16, IPv6 /44), as with a public and a private address.
        A local address that differs and is not foreign is a pod's or secondary address: the row stands for `pod` and is the interface's own.
     9. Without any `pkt-*` field, at an interface known to forward: a NAT gateway's rows with a private peer, and all rows of a transit
        gateway, hide the packet's other end behind the interface's address. They are in transit; the hidden end is the one that the owners'
@@ -252,8 +252,7 @@ def _is_foreign(row: Row, local: str, shown: str, known: Known, owners: Mapping[
     ranges = known.subnets.get(row.place["subnet_id"] or "", {}).get("cidrs", [])
     if ranges:
         return not within(local, ranges)
-    public_four = ":" not in local and not is_private(local)
-    return public_four or bool(owners.get((row.network, local), set()) - {row.observer}) or too_far_for_a_subnet(local, shown)
+    return bool(owners.get((row.network, local), set()) - {row.observer}) or too_far_for_a_subnet(local, shown)
 
 
 def _unhide(rows: list[Row], own: Mapping[str, set[str]], known: Known, config: Mapping[str, Any]) -> None:
