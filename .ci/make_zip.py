@@ -9,8 +9,9 @@ if __name__ == "__main__":
     target = Path("dist/flowlog_udfs.zip")
     target.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
-        for source in sorted(Path("flowlog_udfs").rglob("*.py")):
-            entry = zipfile.ZipInfo(source.as_posix(), EPOCH)
+        modules = {source.as_posix(): source for source in Path("flowlog_udfs").rglob("*.py")}
+        for name, source in sorted({**modules, "flowlog_udfs/services.toml": Path("conf/services.toml")}.items()):
+            entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = 0o644 << 16
             packed.writestr(entry, source.read_bytes(), zipfile.ZIP_DEFLATED)
     print(target)

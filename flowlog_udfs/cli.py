@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.ingest import Selection
+from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.tables import Warehouse
 
 
@@ -29,6 +30,7 @@ class DayArguments:
     selection: Selection
     warehouse: Warehouse
     config: Config
+    inventory: Inventory | None
     until: str | None
     now: datetime
 
@@ -62,6 +64,7 @@ def parse_day(description: str, argv: Sequence[str] | None, steps: Sequence[str]
         selection=Selection(given.source, given.day, frozenset(given.account), frozenset(given.region)),
         warehouse=Warehouse.open(given.warehouse, given.table_format),
         config=load_config(given.config),
+        inventory=load_inventory(given.inventory) if given.inventory else None,
         until=given.until,
         now=datetime.now(timezone.utc),
     )

@@ -9,15 +9,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.formats import DEFAULT_FORMAT, LogFormat
+from flowlog_udfs.networks import NetworksConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+Section = TypeVar("Section", "IngestConfig", "AttributionConfig")
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,32 @@ class IngestConfig:
 
 
 @dataclass(frozen=True)
+class AttributionConfig:
+    """Section `[attribution]`: idle times that end a connection, in seconds, and files: services, and AWS's `ip-ranges.json` of the day.
+
+    `services` is empty for the list that comes with flowlog, `ip_ranges` where peers on the internet need not be told from AWS.
+    """
+
+    idle_seconds: int = 350
+    udp_idle_seconds: int = 180
+    services: str = ""
+    ip_ranges: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("idle_seconds", "udp_idle_seconds"):
+            if not 1 <= getattr(self, name) <= 86_400:
+                raise UsageError(f"[attribution] {name} = {getattr(self, name)}: must be between 1 and 86400")
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings. `formats` names the format of flow logs whose objects have no header line, by flow log id."""
 
     ingest: IngestConfig = field(default_factory=IngestConfig)
     formats: Mapping[str, LogFormat] = field(default_factory=dict)
+    networks: NetworksConfig = field(default_factory=NetworksConfig)
+    attribution: AttributionConfig = field(default_factory=AttributionConfig)
 
 
 def load_config(path: str | None) -> Config:
@@ -65,7 +90,7 @@ def load_config(path: str | None) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     try:
-        _refuse_unknown(tables, {"ingest", "formats"}, "section")
+        _refuse_unknown(tables, {"ingest", "formats", "networks", "attribution"}, "section")
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise UsageError(f"[{name}] = {table!r}: must be a section")
@@ -73,12 +98,19 @@ def load_config(path: str | None) -> Config:
             flow_log_id: LogFormat.parse(_typed(f"[formats] {flow_log_id}", text, str))
             for flow_log_id, text in sorted(tables.get("formats", {}).items())
         }
-        return Config(_section(IngestConfig, "ingest", tables.get("ingest", {})), formats)
+        networks = tables.get("networks", {})
+        _refuse_unknown(networks, {"links"}, "key of [networks]")
+        return Config(
+            _section(IngestConfig, "ingest", tables.get("ingest", {})),
+            formats,
+            NetworksConfig.parse(networks.get("links", [])),
+            _section(AttributionConfig, "attribution", tables.get("attribution", {})),
+        )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _section(kind: type[IngestConfig], name: str, table: dict[str, Any]) -> IngestConfig:
+def _section(kind: type[Section], name: str, table: dict[str, Any]) -> Section:
     defaults = {f.name: getattr(kind, f.name) for f in fields(kind)}
     _refuse_unknown(table, set(defaults), f"key of [{name}]")
     return kind(**{key: _typed(f"[{name}] {key}", value, type(defaults[key])) for key, value in table.items()})

@@ -6,23 +6,34 @@ wherever they were seen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flowlog_udfs.attribution import Attributed
-from flowlog_udfs.columns import Flags, Groups, Ints, texts
-from flowlog_udfs.initiators import BASES, HI, NONE, is_tunnel
-from flowlog_udfs.observations import RECEIVER, SENDER
-from flowlog_udfs.observed import Rows
-from flowlog_udfs.outcomes import ACTIONS, CLOSED_BY, STATES, VERDICTS_BY, outcomes
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, mixed, texts
+from flowlog_udfs.initiators import BASES, BY_BOTH, BY_SYN_ACK, HI, UNKNOWN
+from flowlog_udfs.interfaces import Interface
+from flowlog_udfs.observed import RECEIVER, SENDER
+from flowlog_udfs.outcomes import ACTIONS, CLOSED_BY, STATES, Outcomes
+from flowlog_udfs.protocols import is_tunnel
+from flowlog_udfs.tables import Table
 from flowlog_udfs.tcp_flags import closes
+from flowlog_udfs.verdicts import VERDICTS_BY
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TIME = pa.timestamp("us", "UTC")
+_NEVER = np.iinfo(np.int64).max
 
 OWNER_COLUMNS = ("account_id", "vpc_id", "subnet_id", "instance_id", "interface_id")
 """What is known of an end that an interface of ours owns."""
+KINDS = ("host", "proxy", "unknown")
+"""Who sits at the initiator: an instance or a listed interface, a load balancer or endpoint or NAT, or nobody of ours."""
+INSIDE, OUTSIDE = 0, 1
+NAT_LEGS = ("inside", "outside")
 
 _COUNTS = ("bytes_sent", "bytes_received", "packets_sent", "packets_received")
 CONNECTIONS = pa.schema(
@@ -38,8 +49,8 @@ CONNECTIONS = pa.schema(
         *((name, pa.int64()) for name in _COUNTS),
         *((f"rejected_{name}", pa.int64()) for name in _COUNTS),
         ("late_rejects", pa.int64()),
-        ("first_start", pa.timestamp("us", "UTC")),
-        ("last_end", pa.timestamp("us", "UTC")),
+        ("first_start", _TIME),
+        ("last_end", _TIME),
         ("records", pa.int64()),
         ("observation_points", pa.int32()),
         ("interfaces", pa.list_(pa.string())),
@@ -51,45 +62,62 @@ CONNECTIONS = pa.schema(
         ("closed_by", _TEXT),
         ("basis", _TEXT),
         ("confidence", pa.float64()),
-        ("nat_id", pa.string()),
+        ("nat_id", _TEXT),
         ("nat_leg", _TEXT),
         ("traffic_class", _TEXT),
         ("network", _TEXT),
-        ("is_open", pa.bool_()),
-        ("shortfall_packets", pa.int64()),
+        ("is_open", pa.bool_()),  # neither FIN nor RST was seen
+        ("proven", pa.bool_()),  # the responder's SYN-ACK was seen, and nothing contradicts it
+        ("shortfall_packets", pa.int64()),  # that the preferred observation point saw less than the one in use
+        ("shortfall_bytes", pa.int64()),
+        ("connection_id", pa.int64()),  # the same whenever the day is worked out again
     ]
+)
+CONNECTIONS_TABLE = Table(
+    "connections",
+    CONNECTIONS,
+    ("initiator_addr", "responder_addr", "responder_port", "protocol", "first_start", "last_end", "action", "state", "basis"),
 )
 
 
-def connections(done: Attributed) -> pa.Table:
-    """One row of `CONNECTIONS` per episode; the owners of the ends are null until `with_owners` adds them from `…_interface_id`."""
+def connection_ids(done: Attributed) -> Ints:
+    """A hash of each episode's network, ends, protocol and number."""
+    first = done.groups.starts
+    return mixed(done.rows.hashed[first], done.rows.episode[first]).view(np.int64)
+
+
+def connections(done: Attributed, came_to: Outcomes, interfaces: Mapping[str, Interface], nat: tuple[pa.Array, Ints]) -> pa.Table:
+    """One row of `CONNECTIONS` per episode; `nat` holds its `nat_id` and its leg as far as they are known without pairing legs."""
     rows, groups, answers = done.rows, done.groups, done.answers
     first = groups.starts
     flip = answers.initiator == HI
-    # A row was sent either by the initiator or by the responder; where nobody is known to have initiated, `lo` stands first.
-    sent = rows.forward ^ groups.spread(flip)
-    came_to = outcomes(rows, groups, sent, answers, done.evidence)
     lo_port, hi_port, protocol = rows.lo_port[first], rows.hi_port[first], rows.protocol[first]
-    tunnel = is_tunnel(protocol, lo_port, hi_port)
-    own = rows.only_evidence == False  # noqa: E712 - an array
-    views = Groups.of(groups.ids[own], rows.observer[own])
-    per_episode = np.bincount(groups.ids[own][views.starts], minlength=len(groups))
+    own = np.flatnonzero(~rows.duplicate)
+    observers = Groups.of(groups.ids[own], rows.observer[own])
+    seen_at = rows.observer[own][observers.starts]
+    points = np.bincount(groups.ids[own][observers.starts], minlength=len(groups))
+    there, back = came_to.way_there, came_to.way_back
     columns = {
         "initiator_addr": texts(np.where(flip, rows.hi[first], rows.lo[first]), rows.addresses),
-        "initiator_port": np.where(flip, hi_port, lo_port),
+        "initiator_port": _ports(np.where(flip, hi_port, lo_port)),
         "responder_addr": texts(np.where(flip, rows.lo[first], rows.hi[first]), rows.addresses),
-        "responder_port": np.where(flip, lo_port, hi_port),
-        "protocol": protocol,
+        "responder_port": _ports(np.where(flip, lo_port, hi_port)),
+        "protocol": _ports(protocol),
         "episode": rows.episode[first],
-        "initiator_interface_id": texts(_owner(rows, groups, sent), rows.observers),
-        "responder_interface_id": texts(_owner(rows, groups, ~sent), rows.observers),
-        **_volumes(done, sent),
-        "late_rejects": came_to.late_rejects,
-        "first_start": _time(groups.min(np.where(done.counts, rows.start, np.iinfo(np.int64).max))),
-        "last_end": _time(groups.max(np.where(done.counts, rows.end, 0))),
-        "records": groups.sum(own),
-        "observation_points": per_episode,
-        "interfaces": _lists(per_episode, rows.observer[own][views.starts], rows.observers),
+        **_owners(done, came_to.sent, interfaces),
+        "bytes_sent": there.octets,
+        "bytes_received": back.octets,
+        "packets_sent": there.packets,
+        "packets_received": back.packets,
+        "rejected_bytes_sent": there.rejected_octets,
+        "rejected_bytes_received": back.rejected_octets,
+        "rejected_packets_sent": there.rejected_packets,
+        "rejected_packets_received": back.rejected_packets,
+        "late_rejects": groups.sum(came_to.late),
+        **_times(done, came_to.late),
+        "records": np.bincount(groups.ids[own], minlength=len(groups)),
+        "observation_points": points,
+        "interfaces": _interface_lists(groups.ids[own][observers.starts], seen_at, rows.observers, interfaces, len(groups)),
         "action": _words(came_to.action, ACTIONS),
         "verdict_by": _words(came_to.verdict_by, VERDICTS_BY),
         "state": _words(came_to.state, STATES),
@@ -98,53 +126,76 @@ def connections(done: Attributed) -> pa.Table:
         "closed_by": _words(came_to.closed_by, CLOSED_BY),
         "basis": _words(answers.basis, BASES),
         "confidence": answers.confidence,
-        "traffic_class": _words(np.where(tunnel, 0, -1), ("tunnel",)),
+        "nat_id": nat[0],
+        "nat_leg": _words(nat[1], NAT_LEGS),
+        "traffic_class": _words(np.where(is_tunnel(protocol, lo_port, hi_port), 0, -1), ("tunnel",)),
         "network": texts(rows.network[first], rows.networks),
-        "is_open": ~groups.any(closes(rows.flags)) & (answers.basis != NONE),
-        "shortfall_packets": done.shortfall,
+        "is_open": ~groups.any(closes(rows.flags)),
+        "proven": ((answers.basis == BY_SYN_ACK) | (answers.basis == BY_BOTH)) & (answers.confidence == 1),
+        "shortfall_packets": done.shortfall_packets,
+        "shortfall_bytes": done.shortfall_bytes,
+        "connection_id": connection_ids(done),
     }
-    arrays = [
-        pa.nulls(len(groups), column.type) if column.name not in columns else _cast(columns[column.name], column.type)
-        for column in CONNECTIONS
-    ]
-    return pa.table(arrays, schema=CONNECTIONS)
+    return pa.table([_cast(columns[column.name], column.type) for column in CONNECTIONS], schema=CONNECTIONS)
 
 
-def _volumes(done: Attributed, sent: Flags) -> dict[str, Ints]:
-    """Bytes and packets by direction and verdict. What a direction's receiver refused is taken out of what its sender saw leave."""
-    rows, groups, volumes = done.rows, done.groups, {}
-    at_receiver = (rows.role == RECEIVER) & ~rows.only_evidence
-    for name, amount in (("bytes", rows.octets), ("packets", rows.packets)):
-        for way, direction in ((sent, "sent"), (~sent, "received")):
-            counted = done.counts & way
-            accepted = groups.sum(np.where(counted & ~rows.rejected, amount, 0))
-            rejected = groups.sum(np.where(counted & rows.rejected, amount, 0))
-            refused = groups.sum(np.where(at_receiver & ~done.counts & way & rows.rejected, amount, 0))
-            moved = np.minimum(accepted, refused)
-            volumes[f"{name}_{direction}"] = accepted - moved
-            volumes[f"rejected_{name}_{direction}"] = rejected + moved
-    return volumes
+def _owners(done: Attributed, sent: Flags, interfaces: Mapping[str, Interface]) -> dict[str, pa.Array]:
+    """Whose each end is: what is known of the first interface, by name, that logged the end as its own; and who sits at the initiator."""
+    rows, groups = done.rows, done.groups
+    listed = [interfaces[name] for name in rows.observers.to_pylist()]
+    result: dict[str, pa.Array] = {}
+    for end, way in (("initiator", sent), ("responder", ~sent)):
+        owns = ~rows.transit & ~rows.duplicate & ((way & (rows.side == SENDER)) | (~way & (rows.side == RECEIVER)))
+        none = len(rows.observers)
+        owner = groups.min(np.where(owns, rows.observer, none))
+        for name in OWNER_COLUMNS:
+            values = [one.place[name] if name in one.place else getattr(one, name) for one in listed]
+            code, words = codes(pa.array([*values, None], pa.string()))
+            result[f"{end}_{name}"] = texts(code[owner], words)
+        by_address = groups.max(np.where(owns & (rows.observer == groups.spread(owner)), rows.subnet, -1))
+        if (by_address >= 0).any():
+            found, matched = (column.cast(pa.string()) for column in (result[f"{end}_subnet_id"], texts(by_address, rows.subnets)))
+            result[f"{end}_subnet_id"] = pc.coalesce(found, matched)
+        if end == "initiator":
+            proxy, host = (
+                groups.any(owns & np.array(flags, dtype=bool)[rows.observer])
+                for flags in ([one.is_proxy for one in listed], [bool(one.instance_id) or one.is_listed for one in listed])
+            )
+            kind = np.where(proxy, 1, np.where(host, 0, 2))
+            result["initiator_kind"] = _words(np.where(done.answers.initiator == UNKNOWN, 2, kind), KINDS)
+    return result
 
 
-def _owner(rows: Rows, groups: Groups, sent: Flags) -> Ints:
-    """The interface that owns the end which sent the `sent` rows; -1 where none of ours does."""
-    owns = (sent & (rows.role == SENDER)) | (~sent & (rows.role == RECEIVER))
-    none = len(rows.observers)
-    owner = groups.min(np.where(owns, rows.observer, none))
-    return np.where(owner == none, -1, owner)
+def _times(done: Attributed, late: Flags) -> dict[str, pa.Array]:
+    """First and last second of the rows that are no late rejects (of all, where there is nothing else); null in formats without times."""
+    rows, groups = done.rows, done.groups
+    real = ~rows.duplicate
+    on_time = real & (~late | ~groups.spread(groups.any(real & ~late)))
+    timed = on_time & (rows.end > 0)
+    start = groups.min(np.where(timed, rows.start, _NEVER))
+    end = groups.max(np.where(timed, rows.end, 0))
+    without = start == _NEVER
+    return {
+        name: pa.array(np.where(without, 0, seconds) * 1_000_000, mask=without).cast(_TIME)
+        for name, seconds in (("first_start", start), ("last_end", end))
+    }
+
+
+def _interface_lists(episode: Ints, observer: Ints, names: pa.Array, interfaces: Mapping[str, Interface], count: int) -> pa.Array:
+    """The interfaces of each episode in order of name; observers without an interface id are left out."""
+    ids = pa.array([interfaces[name].interface_id for name in names.to_pylist()], pa.string())
+    kept = np.asarray(ids.is_valid())[observer]
+    sizes = np.bincount(episode[kept], minlength=count)
+    offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), ids.take(pa.array(observer[kept])))
+
+
+def _ports(numbers: Ints) -> pa.Array:
+    return pa.array(numbers, mask=numbers < 0)
 
 
 def _words(chosen: Ints, words: tuple[str, ...]) -> pa.Array:
     return texts(chosen, pa.array(words))
-
-
-def _time(seconds: Ints) -> pa.Array:
-    return pa.array(seconds * 1_000_000).cast(_TIME)
-
-
-def _lists(sizes: Ints, members: Ints, words: pa.Array) -> pa.Array:
-    offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), words.take(pa.array(members)).cast(pa.string()))
 
 
 def _cast(values: npt.NDArray[np.generic] | pa.Array, kind: pa.DataType) -> pa.Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -22,15 +23,28 @@ from flowlog_udfs.errors import StorageError
 COMMIT_TRIES = 8
 INPUTS_KEY = "flowlog.inputs"
 """Where a commit keeps the digest of the inputs it was made from."""
+CARRIED_KEY = "flowlog.carried_from"
+"""Where a commit keeps the digest of the day before, whose open connections it took over: another digest there makes the day stale."""
 
 
-def replace_partition(uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction], inputs: str) -> None:
+def replace_partition(
+    uri: str,
+    options: Mapping[str, str],
+    schema: pa.Schema,
+    day: date,
+    files: Sequence[AddAction],
+    inputs: str,
+    carried_from: str | None = None,
+) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
+
+    `carried_from` is the digest of the day before, where the rows lean on it.
 
     A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises
     `StorageError` when the table cannot be committed.
     """
-    properties = CommitProperties(custom_metadata={INPUTS_KEY: json.dumps({str(day): inputs})}, max_commit_retries=0)
+    notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
+    properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
     lost: DeltaError | None = None
     for _ in range(COMMIT_TRIES):
@@ -71,12 +85,19 @@ def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str]]:
         yield row["partition.day"], unquote(row["path"])
 
 
-def committed_inputs(table: DeltaTable, day: date) -> str | None:
-    """The digest of the inputs that `day` was last made from."""
+class Origin(NamedTuple):
+    """What a day was made from: the digest of its inputs, and that of the day before where the rows lean on it."""
+
+    inputs: str
+    carried_from: str | None
+
+
+def committed_origin(table: DeltaTable, day: date) -> Origin | None:
+    """What `day` was last made from; None for a day that the table does not have."""
     for commit in table.history():
         digests = json.loads(commit.get(INPUTS_KEY, "{}"))
         if str(day) in digests:
-            return str(digests[str(day)])
+            return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))
     return None
 
 

@@ -1,118 +1,112 @@
 """Rows of one five-tuple to episodes: a five-tuple used again is another connection.
 
-Episodes are cut at each observer alone and then matched, because the clocks of two interfaces may be two minutes apart: an event at one
-never orders an event at another.
+An event at one point of capture (an interface and a flow log) never orders an event at another, for the clocks of two interfaces may be two
+minutes apart. So each point cuts for itself, and cuts that lie close together are one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
+from flowlog_udfs.observed import Rows
+from flowlog_udfs.protocols import has_flags
 from flowlog_udfs.tcp_flags import closes, opens
 
 CLOCK_TOLERANCE = 120
 """Seconds by which two interfaces may differ about the same packets."""
-SAME_WINDOW = 10
-"""Seconds within which the second direction of a window may start after the first."""
+WINDOW_GAP = 30
+"""Rows of one interface that start further apart than this, in seconds, are of different windows."""
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """Rows sorted by (key, observer, start): who saw what when. `flags` is -1 where the format has none or they do not apply."""
+def episodes(rows: Rows, idle: Ints) -> Ints:
+    """The episode of each row, from 1 within its five-tuple; rows are in order (`Rows.in_order`), `idle` is each row's limit in seconds.
 
-    key: Ints
-    observer: Ints
-    forward: Flags
-    start: Ints
-    end: Ints
-    flags: Ints
-
-
-def episodes(rows: Timeline, idle: Ints) -> Ints:
-    """The episode of each row, from 1 within its key; `idle` is each row's idle limit in seconds.
-
-    A window with SYN opens the next episode after one with FIN or RST in the same conversation. After an idle time longer than the limit
-    any window opens it that has SYN or no flags at all: a window with flags but no SYN continues what was there.
+    A TCP row with SYN opens an episode at its point if, among the rows of the windows before it there, one closed (FIN or RST) after the
+    last SYN and was over, or if all were over for longer than the idle time. A silence of all points longer than that opens one too, unless
+    TCP goes on: the rows after it show flags, but no SYN. Cuts within `CLOCK_TOLERANCE` of each other, as a chain, are one cut, which falls
+    for each point where its own lies, and for a point without one where the first does.
     """
-    places = Groups.of(rows.key, rows.observer)
-    openings = _openings(rows, places, idle)
-    # Rows that start with the opening row belong to the new episode, whichever direction is sorted first.
-    ties = Groups.of(rows.key, rows.observer, rows.start)
-    inclusive = places.running_sum(openings) + openings
-    local = ties.spread(ties.max(inclusive))
-    return _matched(rows, places, local) + 1
+    points = Groups.of(rows.key, rows.observer, rows.flow_log)
+    opening = _openings(rows, points, idle)
+    by_time = sort_by(rows.key, rows.start)
+    silent = by_time[_after_silence(rows, by_time, idle)]
+    at = np.concatenate((opening, silent))
+    result = np.ones(rows.count, np.int64)
+    if not len(at):
+        return result
+    point = np.concatenate((points.ids[opening], np.full(len(silent), -1)))
+    order = sort_by(rows.key[at], rows.start[at])
+    at, point = at[order], point[order]
+    time, key = rows.start[at], rows.key[at]
+    breaks = np.ones(len(at), dtype=bool)
+    breaks[1:] = (key[1:] != key[:-1]) | (time[1:] - time[:-1] > CLOCK_TOLERANCE)
+    chain = np.cumsum(breaks) - 1
+    first = np.flatnonzero(breaks)
 
-
-def _openings(rows: Timeline, places: Groups, idle: Ints) -> Flags:
-    syn, closing = opens(rows.flags), closes(rows.flags)
-    seen_until = places.running_max(rows.end)
-    previous = np.empty_like(seen_until)
-    previous[1:] = seen_until[:-1]
-    is_first = np.zeros(len(seen_until), dtype=bool)
-    is_first[places.starts] = True
-    previous[is_first] = rows.start[is_first]
-    after_idle = ~is_first & (rows.start - previous > idle) & (syn | (rows.flags < 0))
-
-    # Closings that started before each row; rows that start together do not see each other's.
-    ties = Groups.of(rows.key, rows.observer, rows.start)
-    closed_before = ties.spread(places.running_sum(closing)[ties.starts])
-    reuse = syn & _closed_since_last_syn(rows, places, syn, closed_before)
-    return _one_per_window(rows, places, after_idle | reuse)
-
-
-def _closed_since_last_syn(rows: Timeline, places: Groups, syn: Flags, closed_before: Ints) -> Flags:
-    """Whether a closing lies between a row and the last SYN in its own direction (or that direction's first row)."""
-    order = sort_by(places.ids, rows.forward, rows.start)
-    streams = Groups.of(places.ids[order], rows.forward[order])
-    position = np.arange(len(order))
-    last_syn = np.maximum.accumulate(np.where(syn[order], position, -1))
-    before = np.concatenate(([-1], last_syn[:-1]))
-    first = streams.spread(streams.starts)
-    since = np.where(before >= first, closed_before[order][np.maximum(before, 0)], 0)
-    closed = (position > first) & (closed_before[order] > since)
-    result = np.empty(len(order), dtype=bool)
-    result[order] = closed
+    axis = _Axis(rows.start)
+    passed = np.searchsorted(axis(key[first], time[first]), axis(rows.key, rows.start), side="right")
+    before_key = np.searchsorted(key[first], rows.key)
+    result += passed - before_key
+    # Where the last chain passed has a cut of the row's own point, that one counts.
+    own = np.flatnonzero(point >= 0)
+    own = own[sort_by(chain[own], point[own], time[own])]
+    own = own[Groups.of(chain[own], point[own]).starts]
+    pairs, times = chain[own] * len(points) + point[own], time[own]
+    asked = np.where(passed > before_key, (passed - 1) * len(points) + points.ids, -1)
+    found = np.minimum(np.searchsorted(pairs, asked), max(len(pairs) - 1, 0))
+    if len(pairs):
+        result -= (pairs[found] == asked) & (rows.start < times[found])
     return result
 
 
-def _one_per_window(rows: Timeline, places: Groups, candidates: Flags) -> Flags:
-    """Drop the second direction's opening of the same window."""
-    found = np.flatnonzero(candidates)
-    if len(found) < 2:
-        return candidates
-    former, latter = found[:-1], found[1:]
-    reach = np.maximum(rows.end[former], rows.start[former] + SAME_WINDOW)
-    same_window = rows.start[latter] <= reach
-    repeated = (places.ids[former] == places.ids[latter]) & (rows.forward[former] != rows.forward[latter]) & same_window
-    kept = candidates.copy()
-    kept[latter[repeated]] = False
-    return kept
+class _Axis:
+    """Times of many keys on one sorted axis."""
+
+    def __init__(self, times: Ints) -> None:
+        self._base = int(times.min()) - 2 * CLOCK_TOLERANCE if len(times) else 0
+        self._span = int(times.max()) - self._base + 4 * CLOCK_TOLERANCE if len(times) else 1
+
+    def __call__(self, key: Ints, time: Ints) -> Ints:
+        return key * self._span + (time - self._base)
 
 
-def _matched(rows: Timeline, places: Groups, local: Ints) -> Ints:
-    """Episodes of all observers of a key in the numbering of the one that saw most of them."""
-    counts = places.max(local) + 1
-    key_of_place = rows.key[places.starts]
-    keys = Groups.of(key_of_place)
-    most = keys.spread(keys.max(counts))
-    if (counts == most).all():
-        return local
-    # The reference of a key is its first observer with the most episodes; each of its episodes starts at a known time.
-    is_most = counts == most
-    reference = is_most & (keys.running_sum(is_most) == 0)
-    in_reference = places.spread(reference)
-    cuts = Groups.of(rows.key[in_reference], local[in_reference])
-    cut_key = rows.key[in_reference][cuts.starts]
-    cut_start = cuts.min(rows.start[in_reference]) - CLOCK_TOLERANCE
-    # One sorted axis for all keys: the key, then the time.
-    base = int(rows.start.min()) - 2 * CLOCK_TOLERANCE
-    span = int(rows.start.max()) - base + 1
-    axis = cut_key * span + (cut_start - base)
-    first_cut = np.searchsorted(cut_key, rows.key)
-    blocks = Groups.of(rows.key, rows.observer, local)
-    block_start = blocks.spread(blocks.min(rows.start))
-    by_time = np.searchsorted(axis, rows.key * span + (block_start - base), side="right") - 1 - first_cut
-    return np.where(places.spread(is_most), local, np.maximum(by_time, 0))
+def _openings(rows: Rows, points: Groups, idle: Ints) -> Ints:
+    """Places of rows with SYN that open an episode at their point."""
+    asks = np.flatnonzero(opens(rows.flags))
+    if not len(asks):
+        return asks
+    axis = _Axis(rows.start)
+    place = axis(points.ids, rows.start)
+    before = np.searchsorted(place, axis(points.ids[asks], rows.start[asks] - WINDOW_GAP), side="right") - 1
+    asks, before = (chosen[before >= points.starts[points.ids[asks]]] for chosen in (asks, before))
+    last_syn = points.last_where(opens(rows.flags))[before]
+    last_close = points.last_where(closes(rows.flags))[before]
+    until = points.running_max(rows.end)[before]
+    start = rows.start[asks]
+    was_closed = (last_close >= 0) & (rows.end[last_close] <= start)
+    was_closed &= (last_syn < 0) | (rows.start[last_close] >= rows.start[last_syn])
+    return asks[was_closed | (start - until > idle[asks])]
+
+
+def _after_silence(rows: Rows, order: Ints, idle: Ints) -> Ints:
+    """Places in `order` (by five-tuple and start) of the rows that end a silence and open an episode."""
+    start, flags, key = rows.start[order], rows.flags[order], rows.key[order]
+    keys = Groups.of(key)
+    until = keys.running_max(rows.end[order])
+    silent = np.zeros(len(order), dtype=bool)
+    silent[1:] = (key[1:] == key[:-1]) & (start[1:] - until[:-1] > idle[order][1:])
+    at = np.flatnonzero(silent)
+    if not len(at):
+        return at
+    axis = _Axis(start)
+    after = np.searchsorted(axis(key, start), axis(key[at], start[at] + CLOCK_TOLERANCE), side="right")
+    flagged, asking = (_count(chosen, at, after) for chosen in (flags >= 0, opens(flags)))
+    goes_on = has_flags(rows.protocol[order][at]) & (flagged > 0) & (asking == 0)
+    return at[~goes_on]
+
+
+def _count(chosen: Flags, first: Ints, last: Ints) -> Ints:
+    """How many are chosen in each range."""
+    total = np.concatenate(([0], np.cumsum(chosen)))
+    return total[last] - total[first]

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flowlog_udfs.columns import Flags, Groups, Ints
-from flowlog_udfs.tcp_flags import is_syn, is_syn_ack
+from flowlog_udfs.observed import TRANSIT, Rows
+from flowlog_udfs.protocols import TCP, is_icmp
+from flowlog_udfs.tcp_flags import is_syn, is_syn_ack, mere_reset
 
 LO, HI, UNKNOWN = 0, 1, -1
-TCP, UDP, ICMP, ICMPV6, GRE, ESP = 6, 17, 1, 58, 47, 50
-TUNNEL_PORTS = (4789, 6081)
-"""VXLAN (RFC 7348) and Geneve (RFC 8926): both ends send to this port, and either may have been first."""
 
 BASES = (
     "none",
@@ -33,11 +32,15 @@ BASES = (
     "port-order",
 )
 NONE, BY_SYN, BY_SYN_ACK, BY_BOTH, CARRIED, SOLE_SENDER, KNOWN_SERVER, WELL_KNOWN, EPHEMERAL, FAN_IN, PORT_ORDER = range(len(BASES))
+SHORTEST_WINDOW = 60
+"""Seconds of the shortest aggregation interval: what starts later than that at one interface began later."""
+
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Confidences:
-    """How often each basis is right. Those of port rules are measured (`docs/attribution.md`), and never above 0.9."""
+    """How often each basis is right. Those of port rules are measured (`jobs/measure_confidence.py`), and never above 0.9."""
 
     flags: float = 1.0
     contradicted_flags: float = 0.8
@@ -50,47 +53,63 @@ class Confidences:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the rows of each episode show, one entry for each episode."""
+    """What the rows of each episode show, one entry for each episode; pairs are (of `lo`, of `hi`).
 
-    lo_sent: Flags
-    hi_sent: Flags
-    lo_syn: Flags
-    hi_syn: Flags
-    lo_syn_ack: Flags
-    hi_syn_ack: Flags
-    first_syn_is_lo: Flags
+    `syn` says that an end opened, by its SYN without ACK; `syn_ack` that it was answered, by the other end's SYN with ACK. `first` is the
+    end that opened first at a point where that can be told, `early` the one with a whole window's head start. `answering` is of rows: those
+    whose SYN with ACK counts.
+    """
+
+    sent: tuple[Flags, Flags]
+    syn: tuple[Flags, Flags]
+    syn_ack: tuple[Flags, Flags]
+    first: Ints
+    early: Ints
     has_flags: Flags
-    lo_is_early: Flags
-    hi_is_early: Flags
-    only_transit: Flags
+    observable: Flags
+    start: Ints
+    answering: Flags
 
     @classmethod
-    def of(
-        cls, episodes: Groups, *, forward: Flags, flags: Ints, start: Ints, end: Ints, place: Ints, trusted_ack: Flags, transit: Flags
-    ) -> Evidence:
+    def of(cls, rows: Rows, episodes: Groups, may_show_answers: Flags, shows_every_flag: Flags) -> Evidence:
         """Gather evidence over rows sorted by episode.
 
-        `forward` rows were sent by `lo`. `place` is the observer. `trusted_ack` is false for formats that show every flag: there only SYN
-        without ACK is evidence. `transit` rows were seen at a middlebox, which need not see both directions.
+        `may_show_answers` and `shows_every_flag` tell for each flow log, by rank, that it is not known to capture rejected traffic only,
+        and that it writes flags other than AWS's documented ones: there SYN and ACK may be two packets.
         """
-        syn, syn_ack = is_syn(flags), is_syn_ack(flags) & trusted_ack
-        never = np.iinfo(np.int64).max
-        first_lo = episodes.min(np.where(syn & forward, start, never))
-        first_hi = episodes.min(np.where(syn & ~forward, start, never))
-        lo_early, hi_early = _a_window_earlier(episodes, forward, start, end, place)
+        ways = (rows.forward, ~rows.forward)
+        sent = tuple(episodes.any(way) for way in ways)
+        # An interface that owns an end, or may, would have logged the other direction too; a middlebox need not see both.
+        observable = episodes.any((rows.role != TRANSIT) & may_show_answers[rows.flow_log])
+        flagged = rows.flags >= 0
+        real = flagged & ~mere_reset(rows.flags)
+        # Whether what came back makes a SYN-ACK of this direction an answer.
+        answers_something = []
+        for back in ways[::-1]:
+            came_back = episodes.any(back)
+            judged_by_flags = episodes.any(back & flagged)
+            answers_something.append(np.where(came_back, ~judged_by_flags | episodes.any(back & real), ~observable))
+        syn = is_syn(rows.flags)
+        syn_ack = is_syn_ack(rows.flags) & ~shows_every_flag[rows.flow_log]
+        counts = np.where(rows.forward, episodes.spread(answers_something[0]), episodes.spread(answers_something[1]))
+        syn_ack &= counts.astype(bool)
+        by_lo = (syn & rows.forward) | (syn_ack & ~rows.forward)
+        by_hi = (syn & ~rows.forward) | (syn_ack & rows.forward)
         return cls(
-            lo_sent=episodes.any(forward),
-            hi_sent=episodes.any(~forward),
-            lo_syn=episodes.any(syn & forward),
-            hi_syn=episodes.any(syn & ~forward),
-            lo_syn_ack=episodes.any(syn_ack & forward),
-            hi_syn_ack=episodes.any(syn_ack & ~forward),
-            first_syn_is_lo=first_lo < first_hi,
-            has_flags=episodes.any(flags >= 0),
-            lo_is_early=lo_early,
-            hi_is_early=hi_early,
-            only_transit=episodes.all(transit),
+            sent=(sent[0], sent[1]),
+            syn=(episodes.any(syn & rows.forward), episodes.any(syn & ~rows.forward)),
+            syn_ack=(episodes.any(syn_ack & ~rows.forward), episodes.any(syn_ack & rows.forward)),
+            first=_first_to_claim(rows, episodes, by_lo, by_hi),
+            early=_early(rows, episodes),
+            has_flags=episodes.any(flagged),
+            observable=observable,
+            start=episodes.min(rows.start),
+            answering=syn_ack,
         )
+
+    def claims(self, end: int) -> Flags:
+        """Episodes whose flags say that an end initiated."""
+        return self.syn[end] | self.syn_ack[end]
 
 
 @dataclass
@@ -102,99 +121,98 @@ class Answers:
     confidence: npt.NDArray[np.float64]
     unsolicited: Flags
 
-    @property
-    def is_open(self) -> Flags:
-        """Episodes that no rule has answered or closed so far."""
-        return (self.basis == NONE) & ~self.unsolicited & ~self._closed
-
     def __post_init__(self) -> None:
         """Start with no episode closed."""
         self._closed = np.zeros(len(self.basis), dtype=bool)
+
+    @property
+    def is_open(self) -> Flags:
+        """Episodes that no rule has answered or closed so far."""
+        return (self.basis == NONE) & ~self._closed
 
     @classmethod
     def unknown(cls, count: int) -> Answers:
         """No answer yet, for so many episodes."""
         return cls(np.full(count, UNKNOWN), np.full(count, NONE), np.zeros(count), np.zeros(count, dtype=bool))
 
-    def answer(self, where: Flags, initiator: Ints | int, basis: int, confidence: float) -> None:
+    def answer(self, where: Flags, initiator: Ints | int, basis: Ints | int, confidence: npt.NDArray[np.float64] | float) -> None:
         """Answer the episodes that are open and in `where`."""
         chosen = where & self.is_open
-        self.initiator[chosen] = np.broadcast_to(initiator, chosen.shape)[chosen]
-        self.basis[chosen] = basis
-        self.confidence[chosen] = confidence
+        for column, value in ((self.initiator, initiator), (self.basis, basis), (self.confidence, confidence)):
+            column[chosen] = np.broadcast_to(value, chosen.shape)[chosen]
 
     def close(self, where: Flags) -> None:
         """Leave the open episodes in `where` without an answer, for good."""
         self._closed |= where & self.is_open
 
+    def nobody_asked(self, where: Flags) -> None:
+        """Close the open episodes in `where` as unsolicited."""
+        self.unsolicited |= where & self.is_open
+        self.close(where)
 
-def by_flags(answers: Answers, seen: Evidence, protocol: Ints, sure: Confidences) -> None:
-    """SYN without ACK: its source initiates. SYN with ACK: its source responds, if the other end sent too or could not be seen to.
 
-    A SYN-ACK without any packet from the other end, at an interface that would have logged it, is backscatter (RFC 4987 describes its
-    source). Two ends that both answered, or both asked, contradict each other: the earlier SYN wins, at a lower confidence.
+def by_flags(answers: Answers, seen: Evidence, sure: Confidences) -> None:
+    """SYN without ACK: its source initiates. SYN with ACK: its source responds, if the other end sent more than resets or was not seen.
+
+    A SYN-ACK that answers nothing is backscatter (RFC 4987 describes its source). Ends that contradict each other: the one that opened
+    earlier at one interface, at a lower confidence; nobody, where both only answered or where no interface can tell.
     """
-    tcp = protocol == TCP
-    both_asked = seen.lo_syn & seen.hi_syn
-    both_answered = seen.lo_syn_ack & seen.hi_syn_ack
-    lo_asks, hi_asks = tcp & seen.lo_syn & ~seen.hi_syn, tcp & seen.hi_syn & ~seen.lo_syn
-    lo_answers = tcp & seen.lo_syn_ack & ~seen.hi_syn_ack & (seen.hi_sent | seen.only_transit)
-    hi_answers = tcp & seen.hi_syn_ack & ~seen.lo_syn_ack & (seen.lo_sent | seen.only_transit)
-
-    answers.close(tcp & both_answered & ~seen.lo_syn & ~seen.hi_syn)
-    answers.answer(lo_asks & seen.hi_syn_ack & ~seen.lo_syn_ack, LO, BY_BOTH, sure.flags)
-    answers.answer(hi_asks & seen.lo_syn_ack & ~seen.hi_syn_ack, HI, BY_BOTH, sure.flags)
-    answers.answer(lo_asks & ~seen.lo_syn_ack, LO, BY_SYN, sure.flags)
-    answers.answer(hi_asks & ~seen.hi_syn_ack, HI, BY_SYN, sure.flags)
-    # What is left with a SYN contradicts itself.
-    answers.answer(lo_asks, LO, BY_SYN, sure.contradicted_flags)
-    answers.answer(hi_asks, HI, BY_SYN, sure.contradicted_flags)
-    answers.answer(tcp & both_asked, np.where(seen.first_syn_is_lo, LO, HI), BY_SYN, sure.contradicted_flags)
-    answers.answer(lo_answers, HI, BY_SYN_ACK, sure.flags)
-    answers.answer(hi_answers, LO, BY_SYN_ACK, sure.flags)
+    bases = [np.where(seen.syn[end] & seen.syn_ack[end], BY_BOTH, np.where(seen.syn[end], BY_SYN, BY_SYN_ACK)) for end in (LO, HI)]
+    both = seen.claims(LO) & seen.claims(HI)
+    answers.close(both & ~seen.syn[LO] & ~seen.syn[HI])
+    for end in (LO, HI):
+        answers.answer(both & (seen.first == end), end, bases[end], sure.contradicted_flags)
+        answers.answer(seen.claims(end) & ~both, end, bases[end], sure.flags)
+    answers.close(both)
 
 
-def by_sole_sender(answers: Answers, seen: Evidence, protocol: Ints, sure: Confidences) -> None:
-    """Only one end ever sent: it initiated, unless TCP's flags say that it opened nothing; then nobody asked for it.
+def by_sole_sender(answers: Answers, seen: Evidence, protocol: Ints, port_server: Ints, sure: Confidences) -> None:
+    """Only one end ever sent, though the other would have been seen: it initiated.
 
-    ICMP has no ports to go by: without a sole sender only a whole window's head start at one interface counts.
+    Not so for TCP whose flags show that it opened nothing, nor without flags where ports make it the server (`port_server`): what it sent
+    are answers, and nobody asked. ICMP has no ports to go by: else only a whole window's head start at one interface counts.
     """
-    sole = seen.lo_sent ^ seen.hi_sent
-    sender = np.where(seen.lo_sent, LO, HI)
-    tcp, icmp = protocol == TCP, (protocol == ICMP) | (protocol == ICMPV6)
-    answers.unsolicited |= answers.is_open & sole & tcp & seen.has_flags
-    answers.answer(sole & icmp, sender, SOLE_SENDER, sure.icmp)
-    answers.answer(sole & ~tcp, sender, SOLE_SENDER, sure.sole_sender)
-    answers.answer(icmp & seen.lo_is_early, LO, SOLE_SENDER, sure.icmp)
-    answers.answer(icmp & seen.hi_is_early, HI, SOLE_SENDER, sure.icmp)
+    sole = (seen.sent[LO] ^ seen.sent[HI]) & seen.observable
+    sender = np.where(seen.sent[LO], LO, HI)
+    icmp = is_icmp(protocol)
+    answers.nobody_asked(sole & (protocol == TCP) & (seen.has_flags | (port_server == sender)))
+    answers.answer(sole, sender, SOLE_SENDER, np.where(icmp, sure.icmp, sure.sole_sender))
+    answers.answer(icmp & (seen.early != UNKNOWN), seen.early, SOLE_SENDER, sure.icmp)
     answers.close(icmp)
 
 
-def by_sole_sender_without_flags(answers: Answers, seen: Evidence, sure: Confidences) -> None:
-    """TCP of formats without flags: what only one end sent may be the answers alone, so ports are heard first."""
-    answers.answer(seen.lo_sent ^ seen.hi_sent, np.where(seen.lo_sent, LO, HI), SOLE_SENDER, sure.sole_sender)
+def _per_point(rows: Rows, *chosen: Flags) -> tuple[Groups, list[Ints]]:
+    """The points of capture of each episode, as groups of episodes, and the first start of the chosen rows at each; rows are in order."""
+    points = Groups.of(rows.key, rows.episode, rows.observer, rows.flow_log)
+    firsts = [points.min(np.where(wanted, rows.start, _NEVER)) for wanted in chosen]
+    return Groups.of(rows.key[points.starts], rows.episode[points.starts]), firsts
 
 
-def is_tunnel(protocol: Ints, lo_port: Ints, hi_port: Ints) -> Flags:
-    """Encapsulated traffic, in which the outer ends initiate nothing: VXLAN, Geneve, ESP (RFC 4303), GRE (RFC 2784)."""
-    ported = np.isin(lo_port, TUNNEL_PORTS) | np.isin(hi_port, TUNNEL_PORTS)
-    return ((protocol == UDP) & ported) | (protocol == ESP) | (protocol == GRE)
+def _first_to_claim(rows: Rows, episodes: Groups, by_lo: Flags, by_hi: Flags) -> Ints:
+    """The end whose claim came first, at the first point that has both and saw them start apart; `UNKNOWN` without such a point."""
+    result = np.full(len(episodes), UNKNOWN)
+    doubted = episodes.any(by_lo) & episodes.any(by_hi)
+    chosen = np.flatnonzero(episodes.spread(doubted))
+    if len(chosen):
+        few = rows.take(chosen)
+        per_episode, (lo, hi) = _per_point(few, by_lo[chosen], by_hi[chosen])
+        tells = (lo < _NEVER) & (hi < _NEVER) & (lo != hi)
+        first = per_episode.min(np.where(tells, np.arange(len(lo)), len(lo)))
+        told = np.append(np.where(lo < hi, LO, HI), UNKNOWN)
+        result[doubted] = told[first]
+    return result
 
 
-def _a_window_earlier(episodes: Groups, forward: Flags, start: Ints, end: Ints, place: Ints) -> tuple[Flags, Flags]:
-    """Whether an end's first window was over, at one interface, before the other end's first began."""
-    ids = episodes.ids
-    order = np.lexsort((start, place, ids))
-    at = Groups.of(ids[order], place[order])
-    never, way = np.iinfo(np.int64).max, forward[order]
-    begins = [at.min(np.where(side, start[order], never)) for side in (way, ~way)]
-    # The end of the first window: that of the row that begins first.
-    ends = [
-        at.min(np.where(side & (start[order] == at.spread(begin)), end[order], never))
-        for side, begin in zip((way, ~way), begins, strict=True)
-    ]
-    both = (begins[0] < never) & (begins[1] < never)
-    per_episode = Groups.of(ids[order][at.starts])
-    lo_first = per_episode.any(both & (ends[0] <= begins[1]) & (begins[0] < begins[1]))
-    hi_first = per_episode.any(both & (ends[1] <= begins[0]) & (begins[1] < begins[0]))
-    return lo_first & ~hi_first, hi_first & ~lo_first
+def _early(rows: Rows, episodes: Groups) -> Ints:
+    """For ICMP the end whose first packets lie at least `SHORTEST_WINDOW` before the other's, at some interface and at none the reverse."""
+    result = np.full(len(episodes), UNKNOWN)
+    icmp = is_icmp(rows.protocol[episodes.starts])
+    chosen = np.flatnonzero(episodes.spread(icmp))
+    if len(chosen):
+        few = rows.take(chosen)
+        per_episode, (lo, hi) = _per_point(few, few.forward, ~few.forward)
+        both = (lo < _NEVER) & (hi < _NEVER)
+        lead = np.where(both, hi, 0) - np.where(both, lo, 0)
+        lo_leads, hi_leads = per_episode.any(lead >= SHORTEST_WINDOW), per_episode.any(lead <= -SHORTEST_WINDOW)
+        result[icmp] = np.where(lo_leads & ~hi_leads, LO, np.where(hi_leads & ~lo_leads, HI, UNKNOWN))
+    return result

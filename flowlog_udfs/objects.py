@@ -22,6 +22,7 @@ from flowlog_udfs.fields import NO_VALUE
 from flowlog_udfs.formats import GZIP_MAGIC, PARQUET_MAGIC, LogFormat
 from flowlog_udfs.lines import ISO_TIME, KEPT_LINE_CHARACTERS, MAX_LINE_BYTES, Reject, find_headers, parse_lines
 from flowlog_udfs.records import to_records
+from flowlog_udfs.redelivery import row_hashes, sketch
 from flowlog_udfs.storage import Storage
 from flowlog_udfs.values import TEXT_TYPE, BadValues, checked_columns, parse_type, typed_columns
 
@@ -60,6 +61,7 @@ OBJECT_COLUMNS = pa.schema(
         ("error", pa.string()),
         ("bytes", pa.int64()),
         ("other_days", pa.map_(pa.date32(), pa.int64())),
+        ("row_sketch", pa.list_(pa.int64())),
     ]
 )
 """Columns of table `objects`: the fields of `ObjectRow`."""
@@ -72,7 +74,7 @@ class ObjectRow:
     """What table `objects` says of one object.
 
     Counts are lines; a Parquet row is a line. `sha256` is that of the object as stored (for gzip: compressed), `bytes` the sum of field
-    bytes over its records, and `other_days` splits `other_day` by date.
+    bytes over its records, `other_days` splits `other_day` by date, and `row_sketch` is of the records (`redelivery.sketch`).
     """
 
     key: str
@@ -97,6 +99,7 @@ class ObjectRow:
     error: str | None = None
     bytes: int = 0
     other_days: Counter[date] = field(default_factory=Counter)
+    row_sketch: list[int] = field(default_factory=list)
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> ObjectRow:
@@ -112,6 +115,7 @@ class ObjectRow:
         self.status, self.error = FAILED, error
         self.lines = self.headers = self.blank = self.records = self.rejects = self.other_day = self.bytes = 0
         self.other_days = Counter()
+        self.row_sketch = []
 
     @property
     def is_balanced(self) -> bool:
@@ -227,6 +231,8 @@ def _day_chunk(columns: pa.Table, log_format: LogFormat, row: ObjectRow, plan: R
     row.other_days.update(other_days)
     if rows.num_rows:
         row.bytes += pc.sum(rows.column("bytes")).as_py() or 0
+        if not log_format.is_tgw:
+            row.row_sketch = sketch(row_hashes(rows), row.row_sketch)
         yield Chunk(rows, log_format.is_tgw, [])
 
 

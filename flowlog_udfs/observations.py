@@ -1,77 +1,139 @@
 """Each byte once: of all interfaces that logged a direction of a connection, the one whose rows count, for each stretch of time.
 
 The sender's interface comes first, then the receiver's, then one whose side is unknown, then a middlebox. Where another saw more than 1 %
-and more than 2 packets more, that one is used and the difference is the shortfall. A stretch of time that the chosen interface did not see
-is taken from the next one. What nobody saw is never imputed.
+and more than 2 packets more, that one is used and the difference is the shortfall. The others count only for the time in which all before
+them were not logged at all. What nobody saw is never imputed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
 from flowlog_udfs.episodes import CLOCK_TOLERANCE
+from flowlog_udfs.observed import TRANSIT, Rows
 
-SENDER, RECEIVER, UNKNOWN_SIDE, TRANSIT = range(4)
-"""What an interface is to a row: it belongs to the sending end, to the receiving end, to one of them, or to neither."""
 SHORTFALL_SHARE, SHORTFALL_PACKETS = 0.01, 2
-STRETCHES = 3
-"""How many interfaces may share one direction of one episode, one after the other."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """When each observer was logged at all: stretches of all observers one after the other, in doubled seconds."""
+
+    observer: Ints
+    start: Ints
+    end: Ints
+    _span: int
+
+    @classmethod
+    def of(cls, observers: pa.Array, watched: Mapping[str, Sequence[tuple[int, int]]]) -> Watch:
+        """The stretches (start, end in seconds) of the observers, by their place."""
+        found = [(place, 2 * start, 2 * end) for place, name in enumerate(observers.to_pylist()) for start, end in watched[name]]
+        observer, start, end = (np.array(column, np.int64) for column in (zip(*found, strict=True) if found else ((), (), ())))
+        return cls(observer, start, end, int(end.max(initial=0)) + 8 * CLOCK_TOLERANCE)
+
+    def next(self, observer: Ints, middle: Ints) -> Ints:
+        """The first stretch of all that ends at or after each (doubled) time: it names the hole that the time may lie in."""
+        return np.searchsorted(self.observer * self._span + self.end, observer * self._span + np.minimum(middle, self._span - 1))
+
+    def covers(self, observer: Ints, middle: Ints, tolerance: int = 0) -> Flags:
+        """Whether each time lies in a stretch of its observer, widened by a tolerance in seconds on both sides."""
+        after = self.next(observer, middle)
+        here = np.append(self.observer, -1)[after] == observer
+        covered = here & (np.append(self.start, 0)[after] - 2 * tolerance <= middle)
+        before = np.maximum(after - 1, 0)
+        if tolerance and len(self.observer):
+            covered |= (after > 0) & (self.observer[before] == observer) & (self.end[before] + 2 * tolerance >= middle)
+        return covered
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """For each row whether it counts; for each stream (episode and direction) by how many packets its observer fell short."""
+    """For each row whether it counts; for each stream (episode and direction) by how much its preferred observer fell short."""
 
     counts: Flags
-    shortfall: Ints
+    shortfall_packets: Ints
+    shortfall_bytes: Ints
 
 
-def choose(stream: Ints, observer: Ints, role: Ints, packets: Ints, start: Ints, end: Ints) -> Chosen:
-    """Choose the rows that count. `stream` numbers the episodes' directions from 0; rows may be in any order."""
-    streams = int(stream.max()) + 1 if len(stream) else 0
-    counts = np.zeros(len(stream), dtype=bool)
-    shortfall = np.zeros(streams, np.int64)
-    waiting = np.arange(len(stream))
-    for turn in range(STRETCHES):
-        if not len(waiting):
-            break
-        order = waiting[sort_by(stream[waiting], observer[waiting], start[waiting])]
-        views = Groups.of(stream[order], observer[order])
-        best, fell_short = _best_view(stream[order][views.starts], role[order], packets[order], views)
-        is_best = views.spread(best)
-        counts[order[is_best]] = True
-        if turn == 0:
-            shortfall[stream[order][views.starts][best]] = fell_short[best]
-        waiting = _outside(order, is_best, stream, start, end)
-    return Chosen(counts, shortfall)
+def choose(rows: Rows, stream: Ints, watch: Watch) -> Chosen:
+    """Choose the rows that count. `stream` numbers the episodes' directions from 0; rows may be in any order.
+
+    A middlebox that translates nothing logs each packet twice, so what comes in and what goes out are two views of it.
+    """
+    role = rows.role
+    way = ((role == TRANSIT) & rows.at_source).astype(np.int64)
+    order = sort_by(stream, role, rows.observer, way)
+    views = Groups.of(stream[order], role[order], rows.observer[order], way[order])
+    view = np.empty(rows.count, np.int64)
+    view[order] = views.ids
+    first = order[views.starts]
+    packets, octets = views.sum(rows.packets[order]), views.sum(rows.octets[order])
+    of_stream, observer = stream[first], rows.observer[first]
+    rank, used, preferred, streams = _ranked(of_stream, role[first], observer, way[first], packets)
+
+    counts = (rank == 0)[view]
+    middle = rows.start + rows.end
+    others = np.flatnonzero(~counts)
+    leader = observer[used][np.searchsorted(of_stream[used], stream[others])]
+    waiting = others[~watch.covers(leader, middle[others])]
+    if len(waiting):
+        by_rank = sort_by(of_stream, rank)
+        leads = np.searchsorted(of_stream[by_rank], stream[waiting])
+        places = rank[view[waiting]]
+        for turn in range(1, int(places.max()) + 1):
+            mine, lead = waiting[places == turn], leads[places == turn]
+            for earlier in range(turn):
+                kept = _fills(view[mine], middle[mine], observer[by_rank[lead + earlier]], watch)
+                mine, lead = mine[kept], lead[kept]
+            counts[mine] = True
+
+    lacking = np.zeros((2, streams), np.int64)
+    changed = np.flatnonzero(used != preferred)
+    if len(changed):
+        short = np.full(len(rank), -1)
+        short[used[changed]] = changed
+        mine = np.flatnonzero(short[view] >= 0)
+        at = short[view[mine]]
+        seen = watch.covers(observer[preferred[at]], middle[mine], CLOCK_TOLERANCE)
+        for row, (amount, total) in enumerate(((rows.packets, packets), (rows.octets, octets))):
+            while_watched = np.bincount(at, weights=np.where(seen, amount[mine], 0), minlength=len(used)).astype(np.int64)[changed]
+            lacking[row, of_stream[preferred[changed]]] = np.maximum(while_watched - total[preferred[changed]], 0)
+    return Chosen(counts, lacking[0], lacking[1])
 
 
-def _best_view(stream: Ints, role: Ints, packets: Ints, views: Groups) -> tuple[Flags, Ints]:
-    """Which view of each stream counts, and by how much the preferred one fell short of it."""
-    rank, seen = views.min(role), views.sum(packets)
-    per_stream = Groups.of(stream)
-    # The preferred view: least rank, then most packets, then the first observer.
-    preference = np.lexsort((np.arange(len(stream)), -seen, rank, stream))
-    preferred = preference[per_stream.starts]
-    most = np.lexsort((np.arange(len(stream)), rank, -seen, stream))[per_stream.starts]
-    more = seen[most] - seen[preferred]
-    is_short = (more > SHORTFALL_PACKETS) & (more > SHORTFALL_SHARE * seen[preferred])
-    best = np.zeros(len(stream), dtype=bool)
-    best[np.where(is_short, most, preferred)] = True
-    fell_short = np.zeros(len(stream), np.int64)
-    fell_short[np.where(is_short, most, preferred)] = np.where(is_short, more, 0)
-    return best, fell_short
+def _ranked(stream: Ints, role: Ints, observer: Ints, way: Ints, packets: Ints) -> tuple[Ints, Ints, Ints, int]:
+    """The place of each view in its stream's order; the views in use and the preferred ones; how many streams there may be."""
+    preference = sort_by(stream, role, -packets, observer, way)
+    groups = Groups.of(stream[preference])
+    preferred = preference[groups.starts]
+    by_size = sort_by(stream, -packets, role, observer, way)
+    most = by_size[groups.starts]
+    more = packets[most] - packets[preferred]
+    is_short = (more > SHORTFALL_PACKETS) & (more > SHORTFALL_SHARE * packets[preferred])
+    used = np.where(is_short, most, preferred)
+    place = np.empty(len(stream), np.int64)
+    place[preference] = np.arange(len(stream)) - groups.spread(groups.starts)
+    of_used = np.empty(len(stream), np.int64)
+    of_used[preference] = groups.spread(place[used])
+    rank = np.where(place == of_used, 0, place + (place < of_used))
+    return rank, used, preferred, int(stream.max()) + 1 if len(stream) else 0
 
 
-def _outside(order: Ints, is_best: Flags, stream: Ints, start: Ints, end: Ints) -> Ints:
-    """The rows of other observers that lie wholly outside the time that the best one saw, clocks allowed for."""
-    sorted_streams = Groups.of(stream[order])
-    never = np.iinfo(np.int64).max
-    first = sorted_streams.min(np.where(is_best, start[order], never))
-    last = sorted_streams.max(np.where(is_best, end[order], -1))
-    before = end[order] < sorted_streams.spread(first) - CLOCK_TOLERANCE
-    after = start[order] > sorted_streams.spread(last) + CLOCK_TOLERANCE
-    return order[~is_best & (before | after)]
+def _fills(view: Ints, middle: Ints, before: Ints, watch: Watch) -> Flags:
+    """Whether each row lies in a hole of the observer before: a time in which that was not logged at all.
+
+    Clocks may be two minutes apart, so a hole counts only if one of the view's rows in it lies further than that from what was logged.
+    """
+    outside = ~watch.covers(before, middle)
+    far = outside & ~watch.covers(before, middle, CLOCK_TOLERANCE)
+    hole = watch.next(before, middle)
+    order = sort_by(view, hole)
+    groups = Groups.of(view[order], hole[order])
+    result = np.empty(len(view), dtype=bool)
+    result[order] = outside[order] & groups.spread(groups.any(far[order]))
+    return result

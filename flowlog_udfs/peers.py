@@ -4,8 +4,9 @@ In: columns of peer addresses (as words, see `addresses`), of own networks and s
 column of codes, the places in `PEER_SCOPES`. The scopes are tried in this order, and the first that fits is taken:
 
     same-subnet          the peer is in the own subnet, by the inventory's ranges or as the address of an interface seen there
-    own-network          in a range of a VPC of the own network, or of any of the owner's in IPv6, where ranges are unique; private
-                         (RFC 1918, RFC 6598, RFC 4193); link-local, multicast and broadcast, which no internet gateway lets out
+    own-network          in a range of a VPC of the own network, or of any of the owner's in IPv6, where ranges are unique; an interface's
+                         own IPv6 address there; private (RFC 1918, RFC 6598, RFC 4193); link-local, multicast and broadcast, which no
+                         internet gateway lets out
     own-public           a public address that the owner holds
     aws-service          in the range of an AWS service
     aws-tenant           in a range that AWS rents out to anyone: of the internet, as far as trust goes
@@ -44,7 +45,7 @@ TENANT_CODES = frozenset({"EC2", "AMAZON", "CLOUDFRONT", "API_GATEWAY", "GLOBALA
 
 @dataclass(frozen=True, slots=True)
 class KnownAddress:
-    """The own address of an interface seen in the logs, and where it is."""
+    """The own address of an interface seen in the logs, and where it is; `subnet_id` is empty where nothing says."""
 
     network: str
     address: str
@@ -118,12 +119,16 @@ class PeerScopes:
             for cidr in subnet.cidrs:
                 in_subnet[network_code[networks.name(subnet.vpc_id)]].setdefault(cidr, subnet_code[subnet.subnet_id])
         for one in seen:
-            in_subnet[network_code[one.network]].setdefault(_host(one.address), subnet_code[one.subnet_id])
+            if one.subnet_id:
+                in_subnet[network_code[one.network]].setdefault(_host(one.address), subnet_code[one.subnet_id])
 
         in_network: dict[int, set[str]] = {code: set() for code in network_code.values()}
         cidrs = inventory.cidrs if inventory else {}
         for vpc_id, ranges_of_vpc in cidrs.items():
             in_network[network_code[networks.name(vpc_id)]].update(ranges_of_vpc)
+        for one in seen:
+            if ":" in one.address:
+                in_network[network_code[one.network]].add(_host(one.address))
         own_ipv6 = {cidr for ranges_of_vpc in cidrs.values() for cidr in ranges_of_vpc if ":" in cidr}
         own_public = {*public, *(inventory.public_addresses if inventory else ())}
         return cls(

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
+from flowlog_udfs.analysis import REDELIVERED
 from flowlog_udfs.exchange import even_tasks, run_tasks
 from flowlog_udfs.storage import Storage
 from flowlog_udfs.tables import Table, Warehouse
 
 ROWS_PER_TASK = 4_000_000
 SMALLEST_ROWS = 100_000
-_PART = pa.schema([("key", pa.string()), ("group", pa.int64())])
+_PART = pa.schema([("key", pa.string()), ("group", pa.int64()), ("rows", pa.int64()), ("redelivered", pa.binary())])
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a part file, and how many rows it has."""
+    """A row group of a part file, how many rows it has, and which of them, a bit each, were delivered before in another object."""
 
     key: str
     group: int
     rows: int
+    redelivered: bytes | None = None
+
+
+Scanned = Iterator[tuple[RowGroup, pa.Table]]
 
 
 def row_groups(warehouse: Warehouse, table: Table, day: date) -> list[RowGroup]:
@@ -45,29 +51,33 @@ def scan(
     groups: Sequence[RowGroup],
     schema: pa.Schema,
     columns: Sequence[str],
-    kernel: Callable[[Iterator[pa.Table]], Iterator[pa.RecordBatch]],
+    kernel: Callable[[Scanned], Iterator[pa.RecordBatch]],
     out: pa.Schema,
 ) -> DataFrame:
-    """Run `kernel` in tasks over the row groups, as tables of `columns` of a part file `schema`; lazily."""
+    """Run `kernel` in tasks over the row groups, as tables of `columns` of a part file `schema`; lazily.
+
+    A row group with redelivered rows has a column more, `REDELIVERED`.
+    """
     storage = warehouse.storage
     wanted = pa.schema([schema.field(name) for name in columns])
 
     def over(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        items = (item for batch in batches for item in batch.to_pylist())
-        yield from kernel(read_row_group(storage, item["key"], item["group"], wanted) for item in items)
+        found = (RowGroup(**item) for batch in batches for item in batch.to_pylist())
+        yield from kernel((one, read_row_group(storage, one, wanted)) for one in found)
 
     tasks = even_tasks(groups, lambda group: group.rows, heaviest=ROWS_PER_TASK, smallest=SMALLEST_ROWS)
-    items: list[list[dict[str, Any]]] = [[{"key": one.key, "group": one.group} for one in task] for task in tasks]
+    items: list[list[dict[str, Any]]] = [[asdict(one) for one in task] for task in tasks]
     return run_tasks(spark, items, _PART, over, out)
 
 
-def read_row_group(storage: Storage, key: str, group: int, schema: pa.Schema) -> pa.Table:
+def read_row_group(storage: Storage, wanted: RowGroup, schema: pa.Schema) -> pa.Table:
     """Columns of one row group, text dictionary-encoded."""
     texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    with storage.open(key) as stream:
+    with storage.open(wanted.key) as stream:
         source = stream if stream.seekable() else pa.BufferReader(stream.read())
-        return (
-            pq.ParquetFile(source, read_dictionary=texts)
-            .read_row_group(group, columns=schema.names, use_threads=False)
-            .select(schema.names)
-        )
+        rows = pq.ParquetFile(source, read_dictionary=texts).read_row_group(wanted.group, columns=schema.names, use_threads=False)
+    rows = rows.select(schema.names)
+    if wanted.redelivered is None:
+        return rows
+    bits = np.unpackbits(np.frombuffer(wanted.redelivered, np.uint8), count=wanted.rows).astype(bool)
+    return rows.append_column(REDELIVERED, pa.array(bits))

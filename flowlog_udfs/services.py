@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +26,12 @@ import numpy.typing as npt
 from flowlog_udfs.errors import UsageError
 
 if sys.version_info >= (3, 11):
+    from importlib.resources.abc import Traversable
+
     import tomllib
 else:
+    from importlib.abc import Traversable
+
     import tomli as tomllib
 
 PORT_BASES = ("none", "well-known-port", "ephemeral-port", "port-order")
@@ -54,7 +59,13 @@ class Service:
     meaning: str = ""
 
 
-def load_services(path: Path) -> tuple[Service, ...]:
+def default_services() -> tuple[Service, ...]:
+    """The list that comes with flowlog: `conf/services.toml` of a checkout, `services.toml` inside an installed package or zip."""
+    packaged = files("flowlog_udfs") / "services.toml"
+    return load_services(packaged if packaged.is_file() else Path(__file__).parents[1] / "conf" / "services.toml")
+
+
+def load_services(path: Path | Traversable) -> tuple[Service, ...]:
     """Read a list of services, tables `[[service]]` with port, protocol, name and meaning; raises `UsageError` naming a wrong entry."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +140,8 @@ class PortRules:
         )
         basis = np.zeros(len(port_a), np.int8)
         responder = np.full(len(port_a), NO_SIDE, np.int8)
-        possible = (row < len(PROTOCOLS)) & (port_a != port_b)
+        # Of a format without protocol the ports still tell, but for the list, which is by protocol.
+        possible = ((row < len(PROTOCOLS)) | (protocol < 0)) & (port_a != port_b)
         for rule, on_a, on_b in tests:
             decides = possible & (on_a != on_b)
             basis[decides] = rule
@@ -141,7 +153,7 @@ def _protocol_rows(protocol: Numbers) -> npt.NDArray[np.int64]:
     """The row of `PortRules` for each protocol; the last, empty one for protocols without ports."""
     rows = np.full(256, len(PROTOCOLS), np.int64)
     rows[list(PROTOCOLS.values())] = np.arange(len(PROTOCOLS))
-    return rows[protocol]
+    return np.where(protocol < 0, len(PROTOCOLS), rows[protocol])
 
 
 def _is_system(port: Numbers) -> Flags:

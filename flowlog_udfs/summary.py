@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 
 from flowlog_udfs.ingest import Ingested
+from flowlog_udfs.initiation import Initiation
+from flowlog_udfs.nat import UNPAIRED
+from flowlog_udfs.totals import Totals
+from flowlog_udfs.translation import Translation
 
-SHOWN_FAILURES = 5
+SHOWN_FAILURES, SHOWN_SUBNETS = 5, 5
 
 
 def ingest_summary(ingested: Ingested, day: date, seconds: float) -> str:
@@ -32,3 +37,43 @@ def ingest_summary(ingested: Ingested, day: date, seconds: float) -> str:
         else:
             lines.append(f"warning    rows of {other}: {count:,}, filed before their day began")
     return "\n".join(lines)
+
+
+def initiation_summary(done: Initiation) -> str:
+    """Connections by basis and by state, what was carried over midnight, and what a person should look at."""
+    total = sum(done.by_basis.values())
+    lines = [
+        f"connections {total:,}, {done.carried:,} open when the day began",
+        f"initiator  by {_shares(done.by_basis, total)}",
+        f"state      {_shares(done.by_state, total)}",
+    ]
+    if done.redelivered:
+        lines.append(f"warning    {done.redelivered:,} records were delivered twice and count once")
+    lines += [f"warning    {refused}" for refused in done.refused_joins[:SHOWN_FAILURES]]
+    return "\n".join(lines)
+
+
+def translation_summary(done: Translation) -> str:
+    """NAT legs that were paired, and those that were left."""
+    left = done.by_method.get(UNPAIRED, 0)
+    found = {method: count for method, count in done.by_method.items() if method != UNPAIRED}
+    how = ", ".join(f"{method} {count:,}" for method, count in sorted(found.items()))
+    return f"nat        {sum(found.values()):,} mappings found{f' ({how})' if how else ''}, {left:,} inside legs left unpaired"
+
+
+def totals_summary(done: Totals) -> str:
+    """The subnets that moved most, and the account of every byte read."""
+    top = list(done.by_subnet.items())[:SHOWN_SUBNETS]
+    lines = [f"subnet     {subnet_id}: {octets:,} bytes sent and received" for subnet_id, octets in top]
+    lines += [f"subnet     … and {len(done.by_subnet) - len(top):,} more; see table subnet_bytes"] if len(done.by_subnet) > len(top) else []
+    for scope in ("subnet", "connection"):
+        found = {bucket: value for (s, measure, bucket), value in done.account.items() if (s, measure) == (scope, "bytes") and value}
+        parts = " + ".join(f"{value:,} {bucket}" for bucket, value in found.items() if bucket != "raw")
+        lines.append(f"{f'bytes by {scope}':<20} {found.get('raw', 0):,} = {parts or 0}")
+    return "\n".join(lines)
+
+
+def _shares(counts: Mapping[str, int], total: int) -> str:
+    """Counts with their shares, most first."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count:,} ({count / total:.1%})" for name, count in ranked) or "none"

@@ -73,10 +73,13 @@ class Warehouse:
         """Remove part files that will not be committed."""
         self.storage.delete(part.key for part in parts)
 
-    def replace_day(self, table: Table, day: date, parts: Sequence[PartFile], *, inputs: str, now: datetime) -> None:
+    def replace_day(
+        self, table: Table, day: date, parts: Sequence[PartFile], *, inputs: str, now: datetime, carried_from: str | None = None
+    ) -> None:
         """Make `parts` the whole of a table's day: one atomic commit for Delta, two renames (on S3 copy and delete) for Parquet.
 
-        A Delta commit carries `inputs`, the digest of what the rows were made from. Raises `StorageError` when it is refused.
+        A Delta commit carries `inputs`, the digest of what the rows were made from, and `carried_from`, that of the day before where they
+        lean on it. Raises `StorageError` when it is refused.
         """
         folder = self._folder(table)
         if self.table_format == "parquet":
@@ -85,7 +88,20 @@ class Warehouse:
             self.storage.replace_folder(f"{folder}day={day}/", [part.key for part in staged])
             return
         files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
-        delta.replace_partition(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs)
+        delta.replace_partition(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs, carried_from)
+
+    def origin(self, table: Table, day: date) -> delta.Origin | None:
+        """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""
+        if self.table_format == "parquet":
+            return None
+        opened = delta.open_table(self._uri(table), self._options())
+        return delta.committed_origin(opened, day) if opened else None
+
+    def has_day(self, table: Table, day: date) -> bool:
+        """Whether a run has made the table's day, be it without a row."""
+        if self.table_format == "delta":
+            return self.origin(table, day) is not None
+        return any(found == day for found, _ in self.part_keys(table))
 
     def part_keys(self, table: Table) -> Iterator[tuple[date, str]]:
         """Every day of a table with the storage keys of the part files that readers see."""

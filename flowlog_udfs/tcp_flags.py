@@ -64,3 +64,8 @@ def finishes(flags: Ints) -> Flags:
 def shows_every_flag(flags: Ints) -> Flags:
     """Whether the record betrays a format that shows PSH, URG or plain ACK too, where SYN with ACK may be two packets OR-ed."""
     return (flags >= 0) & ((flags & (PSH | URG) != 0) | (flags & SYN_ACK == ACK))
+
+
+def mere_reset(flags: Ints) -> Flags:
+    """Whether the window holds a RST and no SYN: an answer to packets that nobody asked for looks like that."""
+    return resets(flags) & (flags & SYN == 0)

@@ -24,7 +24,7 @@ Decisions where the rules leave room, all of them in the docstrings in full:
 10. Late rejects stand in the rejected columns and are counted (records) in `late_rejects`; verdict, state and times ignore them.
 11. A SYN-ACK answered by nothing but resets is as unsolicited as one answered by nothing.
 12. One-sided TCP without flags: its sender initiated, unless the ports make the sender a server; then nobody did.
-13. Proven servers are known by address and port, whatever the protocol, and only from an answer (SYN-ACK), not from being asked.
+13. Proven servers are known by address and port, whatever the protocol: an accepted SYN-ACK to an end whose SYN was seen that day.
 14. A head start for ICMP is 60 s, the shortest window, at one interface.
 15. Carried evidence is for TCP, holds for the first episode of the day only, and that must begin within 12 minutes of midnight.
 16. Canonical order of ends: by address (IPv4 as mapped IPv6), then port.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .initiator import SYN_ACK, Answer, Knowledge, flag_claims, initiator, is_tunnel, noisy
+from .initiator import SYN_ACK, Answer, Knowledge, by_service, flag_claims, has_two_ports, initiator, is_tunnel, noisy
 from .outcomes import at_one_point, closed_by, mark_late, state_of, verdict_of
 from .rows import RECEIVER, SENDER, TRANSIT, End, Key, Row
 from .world import FIN, FORWARDING, RST, SYN, TCP, TERMINATING, Known
@@ -65,17 +65,24 @@ def _knowledge(
             "state": item["state"],
             "midnight": midnight,
         }
-    wide = {(row.network, row.local) for row in rows if row.own != "unknown" and row.role != TRANSIT and _is_proxy(row.kind)}
+    wide = {(row.key, row.local) for row in rows if row.own != "unknown" and row.role != TRANSIT and _is_proxy(row.kind)}
     knowledge = Knowledge(open_then, set(), set(), noisy(rows), wide, config, known)
     servers = {(item["network"], End(item["addr"], item["port"])) for item in yesterday["servers"]}
-    peers: dict[tuple[str, End, Any], set[End]] = defaultdict(set)
-    for (key, number), group in groups.items():
-        answer = initiator(key, number, group, knowledge)
+    asked, answered = set(), set()
+    accepted: dict[tuple[str, End, End, Any], set[bool]] = defaultdict(set)
+    for (key, _), group in groups.items():
         network, low, high, protocol = key
-        if "syn-ack" in answer.basis and answer.confidence == config["confidence"]["flags"]:
-            servers.add((network, high if answer.initiator == low else low))
-        accepted = {row.forward for row in group if not row.rejected}
-        if accepted == {True, False}:
+        for row in group:
+            if row.flags is not None and row.flags & SYN_ACK == SYN:
+                asked.add((key, row.source))
+            if row.flags is not None and row.flags & SYN_ACK == SYN_ACK and not row.rejected and row.log not in knowledge.noisy_logs:
+                answered.add((key, row.source))
+            if not row.rejected and has_two_ports(low, high) and by_service(low, high, protocol, config["services"]) is None:
+                accepted[network, low, high, protocol].add(row.forward)
+    servers |= {(key[0], end) for key, end in answered if (key, key[2] if end == key[1] else key[1]) in asked}
+    peers: dict[tuple[str, End, Any], set[End]] = defaultdict(set)
+    for (network, low, high, protocol), ways in accepted.items():
+        if ways == {True, False}:
             peers[network, low, protocol].add(high)
             peers[network, high, protocol].add(low)
     knowledge.servers = servers

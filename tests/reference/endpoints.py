@@ -49,6 +49,7 @@ def endpoints(records: Sequence[Record], known: Known, config: Mapping[str, Any]
     own = _own_addresses(rows, known)
     owners: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
+        row.owned = frozenset(own[row.observer])
         for address in own[row.observer]:
             owners[row.network, address].add(row.observer)
     remotes = _remotes_of_regional_nats(rows)

@@ -30,7 +30,7 @@ class Knowledge:
     servers: Collection[tuple[str, End]]
     fan_in: Collection[tuple[str, End, Any]]
     noisy_logs: Collection[str]  # flow logs that show every flag
-    wide: Collection[tuple[str, End]]  # ends at NAT gateways and load balancers, whose own ports start at 1024
+    wide: Collection[tuple[Any, End]]  # by key: ends at NAT gateways and load balancers that logged it, whose own ports start at 1024
     settings: Mapping[str, Any]
     known: Known
 
@@ -90,12 +90,13 @@ def initiator(key: Any, number: int, rows: Sequence[Row], knowledge: Knowledge) 
        (rule e) call the sender the server, else its sender. Every other protocol: its sender. Basis `sole-sender`.
        ICMP sent by both: the end whose first row, at one point, starts at least `shortest_window` seconds before the other's; if points
        differ: none. Basis `sole-sender`, confidence `icmp`. Nothing else is tried for ICMP.
-    d. Exactly one end is a known server: (network, address, port) of the responder of an episode of today or yesterday whose SYN-ACK
-       counted.
+    d. Exactly one end is a known server: (network, address, port) of the responder of an episode of yesterday whose SYN-ACK counted, or of
+       an end that today, in whatever episode, sent an accepted SYN-ACK to an end whose SYN was seen too.
     e. Ports differ and exactly one is in the list of services for the protocol; else exactly one is below 1024 (and above 0): its end
        responds. Not for equal ports, nor without ports.
     f. Exactly one port is ephemeral (from 32768, at NAT gateways and load balancers from 1024): its end initiated.
-    g. Exactly one end has `fan_in_peers` or more peers that it spoke with (accepted packets both ways), of the same protocol.
+    g. Exactly one end has `fan_in_peers` or more peers that it spoke with (accepted packets both ways, of the same protocol) over ports
+       that rule e does not decide: there an end with many peers may be the client of many servers.
     h. The lower port responds. Not for equal ports, nor without ports.
     """
     _, low, high, protocol = key
@@ -118,7 +119,7 @@ def initiator(key: Any, number: int, rows: Sequence[Row], knowledge: Knowledge) 
             return Answer(low if evidence["initiator"] == low else high, "carried", evidence["confidence"])
 
     senders = {row.source for row in rows}
-    port_server = _by_service(low, high, protocol, knowledge.settings["services"])
+    port_server = by_service(low, high, protocol, knowledge.settings["services"])
     if len(senders) == 1 and other_way_observable(rows, knowledge.known):
         (sender,) = senders
         flagged = any(row.flags is not None for row in rows)
@@ -132,11 +133,11 @@ def initiator(key: Any, number: int, rows: Sequence[Row], knowledge: Knowledge) 
     proven = [end for end in (low, high) if (network, end) in knowledge.servers]
     if len(proven) == 1:
         return Answer(other[proven[0]], "known-server", sure["known-server"])
-    if low.port == high.port or low.port is None or high.port is None:
+    if not has_two_ports(low, high):
         return Answer(None)
     if port_server:
         return Answer(other[port_server], "well-known-port", sure["well-known-port"])
-    ephemeral = [end for end in (low, high) if end.port is not None and end.port >= (1024 if (network, end) in knowledge.wide else 32768)]
+    ephemeral = [end for end in (low, high) if end.port is not None and end.port >= (1024 if (key, end) in knowledge.wide else 32768)]
     if len(ephemeral) == 1:
         return Answer(ephemeral[0], "ephemeral-port", sure["ephemeral-port"])
     visited = [end for end in (low, high) if (network, end, protocol) in knowledge.fan_in]
@@ -162,8 +163,14 @@ def _contradicted(low: End, high: End, claims: Any, by_end: Any, sure: Mapping[s
     return Answer(None)
 
 
-def _by_service(low: End, high: End, protocol: int | None, services: Collection[tuple[int, int]]) -> End | None:
-    if low.port == high.port or protocol is None:
+def has_two_ports(low: End, high: End) -> bool:
+    """Whether both ends have a port and these differ: only then can ports tell the ends apart."""
+    return low.port is not None and high.port is not None and low.port != high.port
+
+
+def by_service(low: End, high: End, protocol: int | None, services: Collection[tuple[int, int]]) -> End | None:
+    """The end that rule e calls the server, if it decides."""
+    if low.port == high.port:
         return None
     listed = [end for end in (low, high) if (protocol, end.port) in services]
     if len(listed) == 1:

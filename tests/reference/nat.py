@@ -33,20 +33,23 @@ def nat(rows: Sequence[Row], table: Table, known: Known, config: Mapping[str, An
       2. near, among legs that exact pairs left over: packets differ by at most 2 each way, bytes by at most 60 for each packet of
          difference (not for NAT64), and in each way that differs the leg with more packets shows RST.
     candidates k of a pair: the greater of the number of outside legs that fit the inside leg and of inside legs that fit the outside leg.
-    Confidence 0.95 for k = 1, else 1/k; near pairs 0.8 at most. One row for each pair; with k above `max_candidates` one row without NAT
-    port. A regional NAT gateway without resource-id: inside legs cannot tell which address they leave by. If the VPC shows one such
-    address, or all shown are one gateway's in the inventory, they are that gateway's. Else pairs are taken only where k = 1, never
-    between several. Unpaired inside legs of a NAT kind: one row with nat_port NULL and candidates 0; nat_addr the only own address, if
-    there is only one.
+    Confidence 0.95 for k = 1, else 1/k; near pairs 0.8 at most. One row for each pair; the pairs of an inside leg with k above
+    `max_candidates` are one row without NAT port, for the greatest of their k; its address is that of all outside legs of the talk, if they
+    share one. A talk is all legs of one translator with equal protocol, remote address (NAT64 stripped) and port.
+    A regional NAT gateway without resource-id: inside legs cannot tell which address they leave by. If the VPC shows one such address, or
+    all shown are one gateway's in the inventory, they are that gateway's. Else pairs are taken only where k = 1, never between several.
+    Unpaired inside legs of a NAT kind, or of a talk that has outside legs: one row with nat_port NULL and candidates 0; nat_addr the only
+    own address, if there is only one.
 
-    Other rows: hops (method `hop`): for every episode in transit at an observer that is no NAT and has no pair there; nat_port is the
-    inside port, nothing is translated. Pods (`packet-level`): an end whose node shows its own address instead. Load balancers
-    (`client-preserved`): a connection to a network load balancer and one from the same client end to another address of the network, both
-    initiated by the client, starting within `pairing_seconds`; inside is the target; candidates and confidence as above, 0.8 at most if
-    packets differ.
+    Other rows: hops (method `hop`): for every other episode in transit; nat_port is the inside port, nothing is translated. Pods
+    (`packet-level`): an end whose node shows its own address instead. Load balancers (`client-preserved`): a connection to a network load
+    balancer and one from the same client end to another address of the network, both initiated by the client, starting within
+    `pairing_seconds`; inside is the target; candidates and confidence as above, 0.8 at most if packets differ. The talk is here the
+    client's end and the protocol.
 
-    On connections: the inside leg of a NAT has nat_leg `inside` (also unpaired), the outside leg `outside` if paired or if it was initiated
-    by the NAT; inside wins where a connection is both; hops and pods leave both NULL. Load balancers: front `outside`, target `inside`.
+    On connections: the inside leg has nat_leg `inside` (also unpaired), the outside leg `outside` if paired, or if it was initiated by a
+    translator of a NAT kind; inside wins where a connection is both; hops and pods leave both NULL. Load balancers: front `outside`,
+    target `inside`.
     """
     by_episode: dict[EPISODE, dict[str, Any]] = {_name(row): row for row in table}
     live = [
@@ -109,29 +112,29 @@ def _translator(
     pairs = find_pairs(insides, outsides, config)
     if not one_gateway:
         pairs = [pair for pair in pairs if pair[2] == 1]
-    translates = kind in NAT_KINDS or bool(pairs)
+    talks = {leg.remote for leg in outsides}
     interface = group[0].record.get("interface_id")
     table: Table = []
     paired = {id(leg) for pair in pairs for leg in pair[:2]}
-    crowded: set[int] = set()
+    crowds: dict[int, int] = {}
     for leg, outer, count, method in pairs:
-        confidence = 0.95 if count == 1 else 1 / count
-        if method == "near":
-            confidence = min(confidence, 0.8)
-        near = outer.near
+        name = nat_id(outer.near.address)
         if count > config["max_candidates"]:
-            if id(leg) in crowded:
-                continue
-            crowded.add(id(leg))
-            near = End(near.address, None)
-        name = nat_id(near.address)
-        table.append(_row(name, kind, interface, near, leg.near, leg.far, leg, count, method, confidence))
+            crowds[id(leg)] = max(count, crowds.get(id(leg), 0))
+        else:
+            table.append(_row(name, kind, interface, outer.near, leg.near, leg.far, leg, count, method, _confidence(method, count)))
         _mark(by_episode[outer.episode], name, "outside")
         _mark(by_episode[leg.episode], name, "inside")
+    for leg, _, _, method in pairs:
+        if count := crowds.pop(id(leg), None):
+            shared = {outer.near.address for outer in outsides if outer.remote == leg.remote}
+            near = End(next(iter(shared)) if len(shared) == 1 else None, None)
+            sure = _confidence(method, count)
+            table.append(_row(nat_id(near.address), kind, interface, near, leg.near, leg.far, leg, count, method, sure))
     for leg in insides:
         if id(leg) in paired:
             continue
-        if translates:
+        if kind in NAT_KINDS or leg.remote in talks:
             shown = {row.shown_local for row in group if row.role == TRANSIT and row.shown_local != row.local.address} or addresses
             address = next(iter(shown)) if len(shown) == 1 else None
             name = nat_id(address if nameless else None)
@@ -141,9 +144,13 @@ def _translator(
             table.append(_hop(leg, kind, interface, group, by_episode[leg.episode]))
     for leg in outsides:
         row = by_episode[leg.episode]
-        if id(leg) not in paired and translates and row["basis"] != "none" and _initiator(row) == leg.near:
+        if id(leg) not in paired and kind in NAT_KINDS and row["basis"] != "none" and _initiator(row) == leg.near:
             _mark(row, nat_id(leg.near.address), "outside")
     return table
+
+
+def _confidence(method: str, count: int) -> float:
+    return min(0.95 if count == 1 else 1 / count, 0.8 if method == "near" else 1)
 
 
 def _vpc(group: Sequence[Row]) -> str:
@@ -223,23 +230,37 @@ def _balancers(live: Sequence[Row], by_episode: Mapping[EPISODE, dict[str, Any]]
             if same and other and abs(back["first_start"] - front["first_start"]) <= config["pairing_seconds"]:
                 edges.append((front, back, row))
     table = []
+    crowds: dict[int, int] = {}
     for front, back, row in edges:
         count = max(sum(edge[0] is front for edge in edges), sum(edge[1] is back for edge in edges))
         alike = all(front[f"packets_{way}"] == back[f"packets_{way}"] for way in ("sent", "received"))
         confidence = (0.95 if alike else 0.8) if count == 1 else 1 / count
-        leg = Leg(
-            _name(back),
-            End(back["responder_addr"], back["responder_port"]),
-            _initiator(back),
-            (back["packets_received"], back["packets_sent"], back["bytes_received"], back["bytes_sent"]),
-            (None, None),
-            back["first_start"],
-            back["last_end"],
-        )
         nat_end = End(front["responder_addr"], front["responder_port"])
-        table.append(
-            _row(row.observer, "load_balancer", row.observer, nat_end, leg.near, leg.far, leg, count, "client-preserved", confidence)
-        )
+        if count > config["max_candidates"]:
+            crowds[id(back)] = max(count, crowds.get(id(back), 0))
+        else:
+            table.append(_relayed(back, row.observer, nat_end, count, confidence))
         _mark(front, row.observer, "outside")
         _mark(back, row.observer, "inside")
+    for _, back, _ in edges:
+        if count := crowds.pop(id(back), 0):
+            talk = [
+                (front, row) for front, row in fronts if _initiator(front) == _initiator(back) and front["protocol"] == back["protocol"]
+            ]
+            names, addresses = {row.observer for _, row in talk}, {front["responder_addr"] for front, _ in talk}
+            nat_end = End(next(iter(addresses)) if len(addresses) == 1 else None, None)
+            table.append(_relayed(back, next(iter(names)) if len(names) == 1 else None, nat_end, count, 1 / count))
     return table
+
+
+def _relayed(back: Mapping[str, Any], balancer: str | None, nat: End, candidates: int, sure: float) -> dict[str, Any]:
+    leg = Leg(
+        _name(back),
+        End(back["responder_addr"], back["responder_port"]),
+        _initiator(back),
+        (back["packets_received"], back["packets_sent"], back["bytes_received"], back["bytes_sent"]),
+        (None, None),
+        back["first_start"],
+        back["last_end"],
+    )
+    return _row(balancer, "load_balancer", balancer, nat, leg.near, leg.far, leg, candidates, "client-preserved", sure)

@@ -47,6 +47,7 @@ class Row:
     connection_bucket: str = ""
     episode: int = 0
     late: bool = False
+    owned: frozenset[str] = frozenset()  # the observer's own addresses
     place: dict[str, str | None] = field(default_factory=dict)  # account_id, vpc_id, subnet_id, az_id, region, instance_id
 
     @property

@@ -76,16 +76,17 @@ def _initiated_by(row: Row, connection: Mapping[str, Any] | None) -> str:
     return "local" if initiator == row.local else "remote" if initiator == row.peer else "unknown"
 
 
-def _own_addresses(rows: Sequence[Row]) -> dict[tuple[str, str], str | None]:
-    """The subnet of every address that an interface showed as its own this day."""
-    own: dict[tuple[str, str], str | None] = {}
-    for row in sorted(rows, key=lambda row: row.observer):
-        if row.has_ends and row.own != "unknown" and row.role != "transit":
-            own.setdefault((row.network, str(row.local.address)), row.place["subnet_id"])
+def _own_addresses(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """The subnet of every address that an interface showed as its own this day; of several the least."""
+    own: dict[tuple[str, str], str] = {}
+    for row in rows:
+        for address in row.owned:
+            subnet = row.place["subnet_id"] or ""
+            own[row.network, address] = min(own.get((row.network, address), subnet), subnet)
     return own
 
 
-def peer_scope(row: Row, own: Mapping[tuple[str, str], str | None], known: Known, config: Mapping[str, Any], has_service: bool) -> str:
+def peer_scope(row: Row, own: Mapping[tuple[str, str], str], known: Known, config: Mapping[str, Any], has_service: bool) -> str:
     """The first that fits, for the packet-level peer (an address of NAT64's range stands for the IPv4 address in it):
 
     unknown       no address, or one that is no one's (loopback, unspecified, reserved).
@@ -103,14 +104,14 @@ def peer_scope(row: Row, own: Mapping[tuple[str, str], str | None], known: Known
     if within(peer, NOWHERE) and peer != "255.255.255.255":
         return "unknown"
     subnet = row.place["subnet_id"]
-    shown_in = own.get((row.network, peer), "")
-    if shown_in == subnet or within(peer, known.subnets.get(subnet or "", {}).get("cidrs", [])):
+    shown_in = own.get((row.network, peer))
+    if (shown_in and shown_in == subnet) or within(peer, known.subnets.get(subnet or "", {}).get("cidrs", [])):
         return "same-subnet"
     networks = known.networks(config["links"], [row.place["vpc_id"]] if row.place["vpc_id"] else [])
     mine = [cidr for vpc, cidrs in known.vpc_cidrs.items() for cidr in cidrs if networks[vpc] == row.network or ":" in cidr]
-    if is_private(peer) or within(peer, mine) or (":" in peer and shown_in != ""):
+    if is_private(peer) or within(peer, mine) or (":" in peer and shown_in is not None):
         return "own-network"
-    if peer in known.public or shown_in != "":
+    if peer in known.public or shown_in is not None:
         return "own-public"
     code = row.record.get("pkt_src_aws_service" if row.own == "dst" else "pkt_dst_aws_service")
     if has_service:
