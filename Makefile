@@ -17,7 +17,7 @@ setup-s3: setup ## add the JARs with which Spark itself reads tables on S3 (S3A)
 	@python .ci/resolve_jars.py s3
 demo: setup ## make a day of sample logs, run it whole, print the summary
 	@python jobs/make_sample_logs.py --output demo/logs --day $(DAY)
-	@$(SUBMIT) jobs/run_day.py --source demo/logs --warehouse demo/warehouse --day $(DAY)
+	@$(SUBMIT) jobs/run_day.py --source demo/logs --warehouse demo/warehouse --day $(DAY) --inventory demo/logs/inventory.json
 demo-s3: setup-s3 ## the same against a real S3 API on this machine
 	@.ci/demo_s3 $(DAY)
 test: setup ## the test suite

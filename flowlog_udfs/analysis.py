@@ -123,6 +123,11 @@ def scopes_of(survey: Survey, inventory: Inventory | None, ranges: AwsRanges | N
     return PeerScopes.build(survey.networks, inventory, ranges, known, public)
 
 
+def midnight_of(day: date) -> int:
+    """The first second of a UTC day."""
+    return int(datetime.combine(day, time(), timezone.utc).timestamp())
+
+
 def knowledge(
     vantage: Vantage, day: date, ports: PortRules, clues: Mapping[str, Hashes], yesterday: tuple[Carried, Hashes], config: AttributionConfig
 ) -> Knowledge:
@@ -135,7 +140,7 @@ def knowledge(
         may_show_answers=np.array([log.traffic != REJECT for log in logs], dtype=bool),
         shows_every_flag=np.array([log.flow_log_id in traits and traits[log.flow_log_id].every_flag for log in logs], dtype=bool),
         lives=lives(vantage.survey, vantage.logs),
-        midnight=int(datetime.combine(day, time(), timezone.utc).timestamp()),
+        midnight=midnight_of(day),
         ports=ports,
         carried=carried,
         servers=np.union1d(clues["servers"], servers),

@@ -206,6 +206,22 @@ def is_among(values: npt.NDArray[Any], known: npt.NDArray[Any]) -> Flags:
     return np.asarray(known[np.minimum(np.searchsorted(known, values), len(known) - 1)] == values)
 
 
+def text_hashes(words: pa.Array) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each text, the same on every machine; null hashes like the empty text."""
+    plain = words.cast(pa.large_string())
+    offsets = np.frombuffer(plain.buffers()[1], np.int64)[plain.offset : plain.offset + len(plain) + 1]
+    sizes = np.diff(offsets)
+    octets = np.frombuffer(plain.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64) + np.uint64(1)
+    totals = np.zeros(len(plain), np.uint64)
+    filled = sizes > 0
+    with np.errstate(over="ignore"):
+        powers = np.cumprod(np.full(int(sizes.max(initial=0)), 0x100000001B3, np.uint64))
+        position = np.arange(len(octets)) - np.repeat(offsets[:-1] - offsets[0], sizes)
+        if len(octets):
+            totals[filled] = np.add.reduceat(octets * powers[position], (offsets[:-1] - offsets[0])[filled])
+    return mixed(totals.view(np.int64), sizes)
+
+
 def mixed(*values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of integer columns, the same on every machine (splitmix64)."""
     result = np.zeros(len(values[0]), np.uint64)

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from flowlog_udfs.columns import as_array, codes, texts
 from flowlog_udfs.tables import spark_schema
 
 Item = TypeVar("Item")
@@ -62,7 +64,7 @@ def blobs(name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64], partitions:
     for partition in range(partitions):
         first, last = int(bounds[partition]), int(bounds[partition + 1])
         if last > first:
-            yield pa.record_batch([[partition], [name], [_to_blob(sorted_rows.slice(first, last - first))]], schema=_BLOBS)
+            yield pa.record_batch([[partition], [name], [_to_blob(_narrowed(sorted_rows.slice(first, last - first)))]], schema=_BLOBS)
 
 
 def exchange(sources: Sequence[DataFrame], kernel: Callable[[int, dict[str, pa.Table]], pa.Table], out: pa.Schema) -> DataFrame:
@@ -84,11 +86,51 @@ BLOB_COLUMNS = _BLOBS
 """What the map side of an exchange yields."""
 
 
+def _narrowed(rows: pa.Table) -> pa.Table:
+    """The same rows in fewer bytes: whole numbers as short as their values allow, dictionaries with the words in use only."""
+    columns = []
+    for column in rows.columns:
+        values = as_array(column)
+        if pa.types.is_dictionary(values.type):
+            code, words = codes(values)
+            used = np.zeros(len(words) + 1, dtype=bool)
+            used[code] = True
+            place = np.append(np.cumsum(used[:-1]) - 1, -1)
+            values = texts(place[code], words.filter(pa.array(used[:-1])))
+            indices = _shortest(values.indices)
+            columns.append(pa.DictionaryArray.from_arrays(indices, values.dictionary))
+        else:
+            columns.append(_shortest(values) if pa.types.is_signed_integer(values.type) else values)
+    return pa.table(columns, names=rows.column_names)
+
+
+def _shortest(values: pa.Array) -> pa.Array:
+    extremes = pc.min_max(values)
+    low, high = extremes["min"].as_py() or 0, extremes["max"].as_py() or 0
+    for bits, kind in ((7, pa.int8()), (15, pa.int16()), (31, pa.int32())):
+        if -(1 << bits) <= low and high < 1 << bits:
+            return values.cast(kind)
+    return values
+
+
+def _widened(rows: pa.Table) -> pa.Table:
+    """The inverse of `_narrowed` up to the width of numbers: tables of one input then have one schema."""
+    wide = []
+    for field in rows.schema:
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            kind = pa.dictionary(pa.int32(), kind.value_type)
+        elif pa.types.is_signed_integer(kind):
+            kind = pa.int64()
+        wide.append(field.with_type(kind))
+    return rows.cast(pa.schema(wide))
+
+
 def _inputs(group: pa.Table) -> dict[str, pa.Table]:
-    """The tables of a partition by input, each with one dictionary per text column."""
+    """The tables of a partition by input, each with one dictionary per text column, and whole numbers as 64-bit ones."""
     tables: dict[str, list[pa.Table]] = {}
     for name, blob in zip(group.column("input").to_pylist(), group.column("blob"), strict=True):
-        tables.setdefault(name, []).append(_from_blob(blob.as_buffer()))
+        tables.setdefault(name, []).append(_widened(_from_blob(blob.as_buffer())))
     return {name: pa.concat_tables(pieces).unify_dictionaries().combine_chunks() for name, pieces in tables.items()}
 
 

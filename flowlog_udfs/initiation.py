@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 import flowlog_udfs
-from flowlog_udfs.analysis import Whole, clued, knowledge, partition_hashes, prepare, scopes_of, work_out
+from flowlog_udfs.analysis import Whole, clued, knowledge, midnight_of, partition_hashes, prepare, scopes_of, work_out
 from flowlog_udfs.attribution import Carried, Hashes
 from flowlog_udfs.carried import CARRIES, carries, received
 from flowlog_udfs.carried import READ as CARRIED_COLUMNS
@@ -101,7 +101,7 @@ def attribute_day(
     partitions = sum(group.rows for group in groups) // ROWS_PER_PARTITION + 2
     groups = _mark_redelivered(spark, warehouse, groups, objects, partitions)
     logs = subscriptions(objects, inventory)
-    found = _survey(spark, warehouse, groups, logs, inventory, config)
+    found = _survey(spark, warehouse, day, groups, logs, inventory, config)
     ranges = AwsRanges.load(Path(config.attribution.ip_ranges)) if config.attribution.ip_ranges else None
     vantage = Vantage.of(found, logs, scopes_of(found, inventory, ranges), inventory)
     services = load_services(Path(config.attribution.services)) if config.attribution.services else default_services()
@@ -189,6 +189,7 @@ def _mark_redelivered(
 def _survey(
     spark: SparkSession,
     warehouse: Warehouse,
+    day: date,
     groups: list[RowGroup],
     logs: Mapping[str, Subscription],
     inventory: Inventory | None,
@@ -201,7 +202,7 @@ def _survey(
             yield from survey(records, names_interfaces).to_batches()
 
     surveyed = scan(spark, warehouse, groups, RECORDS_TABLE.schema, SURVEYED, kernel, SURVEY).toArrow()
-    return merge(surveyed, logs, inventory, config.networks.links)
+    return merge(surveyed, logs, midnight_of(day), inventory, config.networks.links)
 
 
 def _clues(

@@ -47,7 +47,7 @@ class Confidences:
     sole_sender: float = 0.6
     icmp: float = 0.5
     by_basis: dict[int, float] = field(
-        default_factory=lambda: {KNOWN_SERVER: 0.9, WELL_KNOWN: 0.9, EPHEMERAL: 0.8, FAN_IN: 0.8, PORT_ORDER: 0.55}
+        default_factory=lambda: {KNOWN_SERVER: 0.9, WELL_KNOWN: 0.9, EPHEMERAL: 0.9, FAN_IN: 0.8, PORT_ORDER: 0.55}
     )
 
 

@@ -25,6 +25,7 @@ PLACE = ("account_id", "region", "vpc_id", "az_id", "subnet_id")
 
 SHORT_INTERVAL, LONG_GAP = 60, 1200
 """A flow log whose rows all span at most a minute has intervals of a minute; any other may be silent for two of ten minutes."""
+DAY = 86_400
 _UNKNOWN_ACCOUNT = "unknown"
 
 
@@ -82,9 +83,13 @@ class Survey:
 
 
 def merge(
-    surveys: pa.Table, logs: Mapping[str, Subscription], inventory: Inventory | None = None, links: Sequence[Sequence[str]] = ()
+    surveys: pa.Table,
+    logs: Mapping[str, Subscription],
+    midnight: int,
+    inventory: Inventory | None = None,
+    links: Sequence[Sequence[str]] = (),
 ) -> Survey:
-    """Join the surveys of all batches of a day.
+    """Join the surveys of all batches of the day that begins at `midnight`, in Unix seconds.
 
     An address is an interface's own if the inventory, flow-direction or a differing packet-level address says so; if all that gives no IPv4
     address, the one that stands in every IPv4 row while the other end varies. With one peer and nothing else it stays unknown. All
@@ -98,7 +103,7 @@ def merge(
         rows, octets = rows + row["rows"], octets + row["bytes"]
         for place, trait in enumerate(("accepts", "rejects", "every_flag")):
             traits[row["flow_log_id"]][place] |= row[trait]
-    known = _Known.of(inventory)
+    known = _Known.of(inventory, midnight)
     found = {observer: known.interface(observer, surveyed, logs) for observer, surveyed in sorted(rows_of.items())}
     networks = _settle_networks(found, logs, inventory, links)
     return Survey(found, {name: FlowLogTraits(*shown) for name, shown in sorted(traits.items())}, networks, rows, octets)
@@ -111,15 +116,17 @@ class _Known:
     interfaces: Mapping[str, listed.Interface]
     subnets: Mapping[str, listed.Subnet]
     gateways: Sequence[listed.NatGateway]
+    midnight: int
 
     @classmethod
-    def of(cls, inventory: Inventory | None) -> _Known:
+    def of(cls, inventory: Inventory | None, midnight: int) -> _Known:
         if inventory is None:
-            return cls({}, {}, ())
+            return cls({}, {}, (), midnight)
         return cls(
             {one.interface_id: one for one in inventory.interfaces},
             {one.subnet_id: one for one in inventory.subnets},
             tuple(one for one in inventory.nat_gateways if one.kind == REGIONAL_NAT_GATEWAY),
+            midnight,
         )
 
     def interface(self, observer: str, rows: Sequence[Mapping[str, Any]], logs: Mapping[str, Subscription]) -> Interface:
@@ -149,8 +156,8 @@ class _Known:
             own=self._own(observer, rows, place["vpc_id"], is_regional),
             ranges=said.prefixes if said else (),
             remotes=frozenset(address for row in rows for address in row["remotes"]),
-            flow_logs={name: _joined(found) for name, found in sorted(stretches.items())},
-            watched=_joined([stretch for found in stretches.values() for stretch in found]),
+            flow_logs={name: _joined(found, self.midnight) for name, found in sorted(stretches.items())},
+            watched=_joined([stretch for found in stretches.values() for stretch in found], self.midnight),
         )
 
     def _own(self, observer: str, rows: Sequence[Mapping[str, Any]], vpc_id: str | None, is_regional: bool) -> frozenset[str]:
@@ -207,8 +214,12 @@ def _companies(found: Mapping[str, Interface]) -> Iterator[tuple[list[Interface]
         yield list(members.values()), name
 
 
-def _joined(stretches: Iterable[tuple[int, int, int]]) -> Stretches:
-    """Stretches (start, end, longest interval) in order, those that touch or overlap made one, bridged over two intervals."""
+def _joined(stretches: Iterable[tuple[int, int, int]], midnight: int) -> Stretches:
+    """Stretches (start, end, longest interval) in order, those that touch or overlap made one, bridged over two intervals.
+
+    A row is of the day of its start, so what covers the day's first and last minutes may be a row of another day: there, too, silence of
+    two intervals is bridged.
+    """
     ordered = sorted(stretches)
     gap = SHORTEST_GAP if all(longest <= SHORT_INTERVAL for *_, longest in ordered) else LONG_GAP
     joined: Stretches = []
@@ -217,4 +228,8 @@ def _joined(stretches: Iterable[tuple[int, int, int]]) -> Stretches:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
             joined.append((start, end))
+    if joined and joined[0][0] <= midnight + gap:
+        joined[0] = (min(joined[0][0], midnight), joined[0][1])
+    if joined and joined[-1][1] >= midnight + DAY - gap:
+        joined[-1] = (joined[-1][0], max(joined[-1][1], midnight + DAY))
     return joined

@@ -5,12 +5,11 @@ Damage raises `ObjectError` from wherever it is met; the caller drops the object
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,13 +19,13 @@ from isal import isal_zlib
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.fields import NO_VALUE
 from flowlog_udfs.formats import GZIP_MAGIC, PARQUET_MAGIC, LogFormat
+from flowlog_udfs.hashed_stream import HashedStream
 from flowlog_udfs.lines import ISO_TIME, KEPT_LINE_CHARACTERS, MAX_LINE_BYTES, Reject, find_headers, parse_lines
 from flowlog_udfs.records import to_records
 from flowlog_udfs.redelivery import row_hashes, sketch
 from flowlog_udfs.storage import Storage
 from flowlog_udfs.values import TEXT_TYPE, BadValues, checked_columns, parse_type, typed_columns
 
-READ_BYTES = 4 << 20
 BLOCK_BYTES = 8 << 20
 """Inflated bytes parsed at a time: large enough to amortise a call, small enough to stay in cache and memory."""
 PARQUET_ROWS = 131_072
@@ -148,8 +147,8 @@ def read_object(storage: Storage, row: ObjectRow, plan: ReadPlan) -> Iterator[Ch
         raise ObjectError("empty: the object has no bytes")
     try:
         with storage.open(row.key, row.etag) as stream:
-            hashed = _HashedStream(stream)
-            first = hashed.read(READ_BYTES)
+            hashed = HashedStream(stream)
+            first = hashed.read()
             read = _read_parquet if first.startswith(PARQUET_MAGIC) else _read_text
             yield from read(hashed, first, row, plan)
     except (OSError, EOFError, isal_zlib.error, pa.ArrowException) as error:  # type: ignore[misc] # isal types its error as an instance
@@ -161,29 +160,7 @@ def read_object(storage: Storage, row: ObjectRow, plan: ReadPlan) -> Iterator[Ch
     row.sha256 = hashed.digest.hexdigest()
 
 
-class _HashedStream:
-    """A stream that counts and hashes what is read from it."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def read(self, size: int) -> bytes:
-        piece = self._stream.read(size)
-        self.digest.update(piece)
-        self.size += len(piece)
-        return piece
-
-    def pieces(self, first: bytes) -> Iterator[bytes]:
-        """The piece already read, and all that follow."""
-        piece = first
-        while piece:
-            yield piece
-            piece = self.read(READ_BYTES)
-
-
-def _read_text(stream: _HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+def _read_text(stream: HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
     row.file_format = "text"
     log_format, iso_time = plan.formats.get(row.flow_log_id), False
     pieces = stream.pieces(first)
@@ -267,7 +244,7 @@ def _blocks(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
         yield carry + b"\n"
 
 
-def _read_parquet(stream: _HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+def _read_parquet(stream: HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
     row.file_format = "parquet"
     if row.size_bytes > plan.max_object_bytes:
         raise ObjectError(f"too large: the object passes {plan.max_object_bytes} bytes ([ingest] max_object_bytes)")

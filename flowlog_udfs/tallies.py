@@ -96,7 +96,18 @@ def tally(
     relayed = np.unique(connection, return_inverse=True) if connection.any() else (np.zeros(1, np.int64), np.zeros(len(observer), np.int64))
     own = codes(pa.array([one.place["subnet_id"] for one in interfaces], pa.string()))
     found = np.where(own[0][observer] >= 0, -1, subnet[0])
-    parts = (hour, observer, found, side, initiated_by, scope, action, subnet_bucket, connection_bucket, relayed[1].reshape(-1))
+    parts = (
+        hour,
+        _homes(interfaces)[observer],
+        found,
+        side,
+        initiated_by,
+        scope,
+        action,
+        subnet_bucket,
+        connection_bucket,
+        relayed[1].reshape(-1),
+    )
     combinations, place = distinct(*parts)
     hours, who, matched, sides, by, scopes, acts, in_subnet, in_connection, which = combinations
     order = np.argsort(place, kind="stable")
@@ -119,6 +130,12 @@ def tally(
         "connections_started": groups.sum(started[order]),
     }
     return pa.table([_cast(columns[field.name], field.type) for field in TALLIES], schema=TALLIES)
+
+
+def _homes(interfaces: list[Interface]) -> Ints:
+    """For each interface the first one in the same place: sums are by place, not by interface."""
+    first: dict[tuple[str | None, ...], int] = {}
+    return np.array([first.setdefault(tuple(one.place[name] for name in PLACE), at) for at, one in enumerate(interfaces)], np.int64)
 
 
 def _place(interfaces: list[Interface], name: str, who: Ints) -> pa.DictionaryArray:

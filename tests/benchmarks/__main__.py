@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each day is run (default: %(default)s)")
     parser.add_argument("--logs", type=Path, help="folder that keeps the sample logs for the next time")
     parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta")
-    parser.add_argument("--until", default="ingest_records", metavar="STEP", help="the last step that is run (default: %(default)s)")
+    parser.add_argument("--until", default="total_subnet_bytes", metavar="STEP", help="the last step that is run (default: %(default)s)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
         logs = given.logs or Path(scratch, "logs")

@@ -103,7 +103,7 @@ def analyse(
     known, setting, formats = Known.read(inventory), settings(config), formats or {}
     midnight = _midnight(day) if day else Counter(day_of(record) * DAY for record in records).most_common(1)[0][0] if records else 0
     rows = endpoints(records, known, setting, formats)
-    shortfall = observations(rows, known, setting, formats)
+    shortfall = observations(rows, known, setting, formats, midnight)
     table = connections(rows, shortfall, known, setting, carried, midnight)
     mappings = nat(rows, table, known, setting)
     by_subnet = subnet_bytes(rows, table, known, setting, formats)

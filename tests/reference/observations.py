@@ -22,13 +22,14 @@ BUCKETS = (
     "skipdata",
     "other_end",
 )
+DAY = 86_400
 COUNTING = (SENDER, RECEIVER, UNKNOWN_SIDE, TRANSIT)
 Stretch = tuple[int, int]
 Direction = tuple[Key, int, bool]
 
 
 def observations(
-    rows: Sequence[Row], known: Known, config: Mapping[str, Any], formats: Mapping[str, Sequence[str]]
+    rows: Sequence[Row], known: Known, config: Mapping[str, Any], formats: Mapping[str, Sequence[str]], midnight: int
 ) -> dict[Direction, tuple[int, int]]:
     """Fill `subnet_bucket`, `connection_bucket` and `episode`; return the shortfall (packets, bytes) of each direction of an episode.
 
@@ -50,7 +51,7 @@ def observations(
         row.subnet_bucket = {"NODATA": "nodata", "SKIPDATA": "skipdata"}.get(row.record.get("log_status"), "")
     for row in _redelivered(rows, config):
         row.subnet_bucket = row.subnet_bucket or "duplicate_delivery"
-    for row in _overlapped(rows, formats):
+    for row in _overlapped(rows, formats, midnight):
         row.subnet_bucket = row.subnet_bucket or "duplicate_subscription"
     for row in rows:
         row.connection_bucket = row.subnet_bucket or ("" if row.has_ends else "no_ends")
@@ -69,7 +70,7 @@ def observations(
     evidence = [row for row in rows if row.has_ends and row.subnet_bucket not in ("nodata", "skipdata", "duplicate_delivery")]
     cut_episodes(evidence, config)
     _renumber(evidence)
-    watch = _watches(rows)
+    watch = _watches(rows, midnight)
     shortfall: dict[Direction, tuple[int, int]] = {}
     directions: dict[Direction, list[Row]] = defaultdict(list)
     for row in live:
@@ -115,13 +116,14 @@ def _content(row: Row) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted((name, plain(value)) for name, value in row.record.items() if name != "object_key" and value is not None))
 
 
-def _overlapped(rows: Sequence[Row], formats: Mapping[str, Sequence[str]]) -> list[Row]:
+def _overlapped(rows: Sequence[Row], formats: Mapping[str, Sequence[str]], midnight: int) -> list[Row]:
     """Rows of a flow log whose interface a flow log of higher rank covers at that time.
 
     Rank: more fields in the format first, then the smaller id. (Without a known format the columns with values are counted.) A flow log
     shows an action if any of its rows of the day has it; one that shows an action only covers rows of that action.
     The stretches that a flow log covers at an interface: maximal runs of its rows there, NODATA included, SKIPDATA not, in which the next
-    start is at most two windows after the running maximum of end; a window is 60 s if none of these rows is longer, else 600 s.
+    start is at most two windows after the running maximum of end; a window is 60 s if none of these rows is longer, else 600 s. The day's
+    midnights are bridged in the same way, for the row that covers the first minutes may be one of the day before.
     A row of a lower flow log is a duplicate if
     - its middle, (start + end) / 2, lies inside such a stretch (bounds included), or
     - a row of the higher flow log of the same interface, interface-level five-tuple and action overlaps it by more than half of the
@@ -140,8 +142,14 @@ def _overlapped(rows: Sequence[Row], formats: Mapping[str, Sequence[str]]) -> li
         shows[row.log].add(row.record.get("action"))
         at[row.observer, row.log].append(row)
     rank = {log: (-len(formats.get(log) or columns[log]), log) for log in columns}
-    covered = {place: _stretches(group) for place, group in at.items()}
-    life = {log: (min(row.start for row in live if row.log == log), max(row.end for row in live if row.log == log)) for log in columns}
+    covered = {place: _stretches(group, midnight) for place, group in at.items()}
+    life = {
+        log: (
+            min(start for (_, name), runs in covered.items() if name == log for start, _ in runs),
+            max(end for (_, name), runs in covered.items() if name == log for _, end in runs),
+        )
+        for log in columns
+    }
 
     def is_duplicate(row: Row, higher: str) -> bool:
         if rank[higher] >= rank[row.log] or row.record.get("action") not in shows[higher]:
@@ -160,7 +168,7 @@ def _overlapped(rows: Sequence[Row], formats: Mapping[str, Sequence[str]]) -> li
     return [row for row in live if not row.subnet_bucket and any(is_duplicate(row, higher) for higher in logs_of[row.observer])]
 
 
-def _stretches(rows: Sequence[Row]) -> list[Stretch]:
+def _stretches(rows: Sequence[Row], midnight: int) -> list[Stretch]:
     window = 60 if all(row.end - row.start <= 60 for row in rows) else 600
     runs: list[Stretch] = []
     for row in sorted(rows, key=lambda row: (row.start, row.end)):
@@ -168,6 +176,10 @@ def _stretches(rows: Sequence[Row]) -> list[Stretch]:
             runs[-1] = (runs[-1][0], max(runs[-1][1], row.end))
         else:
             runs.append((row.start, row.end))
+    if runs and runs[0][0] <= midnight + 2 * window:
+        runs[0] = (min(runs[0][0], midnight), runs[0][1])
+    if runs and runs[-1][1] >= midnight + DAY - 2 * window:
+        runs[-1] = (runs[-1][0], max(runs[-1][1], midnight + DAY))
     return runs
 
 
@@ -214,13 +226,13 @@ def _renumber(evidence: Sequence[Row]) -> None:
         row.episode = numbers.index(row.episode) + 1 if row.episode in numbers else 0
 
 
-def _watches(rows: Sequence[Row]) -> dict[str, list[Stretch]]:
+def _watches(rows: Sequence[Row], midnight: int) -> dict[str, list[Stretch]]:
     """When each observer was logged at all, by any flow log."""
     at: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.subnet_bucket not in ("skipdata", "duplicate_delivery"):
             at[row.observer].append(row)
-    return {observer: _stretches(group) for observer, group in at.items()}
+    return {observer: _stretches(group, midnight) for observer, group in at.items()}
 
 
 def _choose(rows: Sequence[Row], watch: Mapping[str, list[Stretch]], config: Mapping[str, Any]) -> tuple[int, int]:

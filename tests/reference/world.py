@@ -93,7 +93,7 @@ DEFAULTS: dict[str, Any] = {
         "icmp": 0.5,
         "known-server": 0.9,
         "well-known-port": 0.9,
-        "ephemeral-port": 0.8,
+        "ephemeral-port": 0.9,
         "fan-in": 0.8,
         "port-order": 0.55,
     },

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowlog_udfs.analysis import REDELIVERED, Whole, clued, knowledge, partition_hashes, prepare, scopes_of, work_out
+from flowlog_udfs.analysis import REDELIVERED, Whole, clued, knowledge, midnight_of, partition_hashes, prepare, scopes_of, work_out
 from flowlog_udfs.attribution import Carried
 from flowlog_udfs.carried import carries, received
 from flowlog_udfs.clues import clues, handshakes, proven, visited, visits
@@ -92,7 +92,7 @@ def analyse(
     marked_table = table.append_column(REDELIVERED, pa.array(_redelivered(table)))
     cuts = [marked_table.take(pa.array(np.arange(n, table.num_rows, batches))) for n in range(batches)]
     surveyed = pa.concat_tables([survey(cut.select(SURVEYED), names) for cut in cuts] or [SURVEY.empty_table()])
-    found = merge(surveyed, logs, listed, links)
+    found = merge(surveyed, logs, midnight_of(day), listed, links)
     vantage = Vantage.of(found, logs, scopes_of(found, listed, ranges), listed)
     ports = PortRules.build(services if services is not None else default_services())
     clue = pa.concat_tables([clues(cut.select(READ), vantage) for cut in cuts])

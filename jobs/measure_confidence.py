@@ -1,0 +1,59 @@
+"""Measure how often the port rules are right: hide the flags of a day's connections, ask the rules, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NoReturn
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from flowlog_udfs.confidence import ASKED, FEWEST, SOLE_SENDER, Agreement, measure_day
+from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
+from flowlog_udfs.services import PortRules, default_services, load_services
+from flowlog_udfs.tables import Warehouse
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+
+def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None) -> int:
+    """Print the agreement of each basis; the exit status is 0, or the error's."""
+    parser = _Arguments(prog="measure_confidence.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--warehouse", required=True, metavar="DIR|s3://…", help="folder or bucket prefix of the tables")
+    parser.add_argument("--day", required=True, type=date.fromisoformat, metavar="YYYY-MM-DD", help="UTC day of table connections")
+    parser.add_argument("--services", type=Path, metavar="FILE", help="services.toml (default: the list that comes with flowlog)")
+    parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta", help="of the tables (default: delta)")
+    try:
+        given = parser.parse_args(argv)
+        ports = PortRules.build(load_services(given.services) if given.services else default_services())
+        found = measure_day(session(), Warehouse.open(given.warehouse, given.table_format), given.day, ports)
+    except (FlowlogError, PySparkException) as error:
+        print(f"flowlog: {error}", file=sys.stderr)
+        return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
+    except Exception:
+        # Python's own status for a fault of ours is 1, which means wrong use here.
+        traceback.print_exc()
+        return StorageError.exit_status
+    rows = [("basis", *ASKED, "confidence"), *((one.basis, *(str(one.shares[asked]) for asked in ASKED), told(one)) for one in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print("\n".join("  ".join(map(str.rjust, row, widths)) for row in rows))
+    return 0
+
+
+def told(one: Agreement) -> str:
+    """The confidence, or why there is none."""
+    if one.confidence is not None:
+        return f"{one.confidence:.2f}"
+    return "none: right by construction" if one.basis == SOLE_SENDER else f"none: fewer than {FEWEST}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(SparkSession.builder.getOrCreate))
