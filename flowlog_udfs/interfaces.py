@@ -231,5 +231,5 @@ def _joined(stretches: Iterable[tuple[int, int, int]], midnight: int) -> Stretch
     if joined and joined[0][0] <= midnight + gap:
         joined[0] = (min(joined[0][0], midnight), joined[0][1])
     if joined and joined[-1][1] >= midnight + DAY - gap:
-        joined[-1] = (joined[-1][0], max(joined[-1][1], midnight + DAY))
+        joined[-1] = (joined[-1][0], max(joined[-1][1], midnight + DAY + LONG_GAP))
     return joined

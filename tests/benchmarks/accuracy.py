@@ -75,7 +75,7 @@ class Accuracy:
             f"initiator right, all         {self.initiators}",
             f"bytes equal, each way        {self.octets}",
             f"NAT legs paired rightly      {self.nat_pairs}   of those that can be told apart",
-            f"look-alikes left at 1/k      {self.look_alikes}",
+            f"look-alikes left at 1/k      {self.look_alikes}   or told apart by their times",
             f"wrong pairs above 0.9        {self.wrong_pairs:>9,}",
             f"subnet totals equal          {self.subnet_hours}   by hour, subnet, direction, action",
             f"buckets equal                {self.buckets}",
@@ -93,13 +93,14 @@ def accuracy(warehouse: Path, logs: Path, day: date) -> Accuracy:
         con.execute(f"create view true_{name} as select * from read_parquet('{logs}/truth/day={day}/{name}.parquet')")
     con.execute(_MATCHED)
     judged = "from matched where judged"
-    asked = "from matched where judged and has_initiator and found"
+    # A connection that is missing has no initiator that could be right.
+    asked = "from matched where judged and has_initiator"
 
     def share(right: str, where: str) -> Share:
         right_count, count = con.execute(f"select count(*) filter (where {right}), count(*) {where}").fetchone() or (0, 0)
         return Share(right_count, count)
 
-    bases = con.execute(f"select basis, count(*) filter (where same_initiator), count(*) {asked} group by 1 order by 3 desc").fetchall()
+    bases = con.execute(f"select basis, count(*) filter (where same_initiator), count(*) {asked} and found group by 1 order by 3 desc").fetchall()
     pairs = con.execute(_PAIRS).fetchone() or (0,) * 5
     return Accuracy(
         found=share("found", judged),
@@ -128,7 +129,7 @@ candidates as (
 )
 select t.id, c.connection_id is not null as found, not t.near_midnight and t.late_records = 0 and t.records > 0 as judged,
     t.state <> 'unsolicited' as has_initiator, t.syn_logged or t.syn_ack_logged as flagged, c.basis,
-    t.initiator_addr = c.initiator_addr and t.initiator_port = c.initiator_port and c.basis <> 'none' as same_initiator,
+    coalesce(t.initiator_addr = c.initiator_addr and t.initiator_port = c.initiator_port and c.basis <> 'none', false) as same_initiator,
     t.bytes_sent = c.bytes_sent and t.bytes_received = c.bytes_received
         and t.rejected_bytes_sent + t.late_rejected_bytes_sent = c.rejected_bytes_sent
         and t.rejected_bytes_received + t.late_rejected_bytes_received = c.rejected_bytes_received
@@ -140,7 +141,7 @@ left join tables c on c.connection_id = candidates.connection_id
 _PAIRS = """
 with legs as (select *, row_number() over () as id from true_nat where not near_midnight and late_records = 0),
 joined as (
-    select legs.id, legs.distinguishable, legs.candidates as alike, m.candidates, m.confidence,
+    select legs.id, legs.distinguishable, m.candidates, m.confidence,
         coalesce(m.nat_port = legs.nat_port and m.nat_addr = legs.nat_addr, false) as is_right
     from legs left join nat_mappings m on m.inside_addr = legs.inside_addr and m.inside_port = legs.inside_port
         and m.remote_addr = legs.remote_addr and m.remote_port = legs.remote_port and m.protocol = legs.protocol
@@ -149,10 +150,10 @@ joined as (
 found as (
     select id, any_value(distinguishable) as told, bool_or(is_right) as hit,
         bool_and(coalesce(is_right or confidence <= 0.9, true)) as careful,
-        bool_and(coalesce(abs(confidence * candidates - 1) < 0.01, candidates > 8)) as shared
+        bool_and(abs(confidence * candidates - 1) < 0.01) as shared, count(*) = 1 and bool_and(is_right) as alone
     from joined group by id
 )
-select count(*) filter (where told and hit), count(*) filter (where told), count(*) filter (where not told and hit and shared),
+select count(*) filter (where told and hit), count(*) filter (where told), count(*) filter (where not told and (hit and shared or alone)),
     count(*) filter (where not told), count(*) filter (where not careful) from found
 """
 _SUBNETS = """

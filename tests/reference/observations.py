@@ -179,7 +179,7 @@ def _stretches(rows: Sequence[Row], midnight: int) -> list[Stretch]:
     if runs and runs[0][0] <= midnight + 2 * window:
         runs[0] = (min(runs[0][0], midnight), runs[0][1])
     if runs and runs[-1][1] >= midnight + DAY - 2 * window:
-        runs[-1] = (runs[-1][0], max(runs[-1][1], midnight + DAY))
+        runs[-1] = (runs[-1][0], max(runs[-1][1], midnight + DAY + 1200))
     return runs
 
 
