@@ -26,8 +26,8 @@ test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
 check: setup ## formatting, lint, types
 	@ruff format --check . && ruff check . && mypy
-bench: setup ## throughput and memory, in CPU seconds of the whole process tree
-	@python -m tests.benchmarks
+bench: setup ## throughput and memory, in CPU seconds of the whole process tree; accuracy against the samples' truth
+	@python -m tests.benchmarks && python -m tests.benchmarks.accuracy
 notebooks: setup ## execute the notebooks
 	@pytest --nbmake notebooks
 zip: setup ## the library as dist/flowlog_udfs.zip for spark-submit --py-files

@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 DENSE_COMBINATIONS = 1 << 24
 """Up to so many possible combinations of codes are looked up in a table, of 16 MB."""
 
+PLACEHOLDER = "::"
+"""The word of a dictionary that needs none: no row has it, and readers of addresses understand it."""
+
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -40,8 +43,25 @@ def codes(column: pa.ChunkedArray | pa.Array) -> tuple[Ints, pa.Array]:
 
 
 def texts(chosen: Ints, words: pa.Array) -> pa.DictionaryArray:
-    """The inverse of `codes`: codes below 0 become null."""
-    return pa.DictionaryArray.from_arrays(pa.array(chosen.astype(np.int32), mask=chosen < 0), words)
+    """The inverse of `codes`: codes below 0 become null.
+
+    Arrow joins dictionaries by looking up every index, those of nulls too: theirs must be that of some word, so there is always one.
+    """
+    if not len(words) and len(chosen):
+        words = pa.array([PLACEHOLDER], words.type)
+    return pa.DictionaryArray.from_arrays(pa.array(np.maximum(chosen, 0).astype(np.int32), mask=chosen < 0), words)
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables one after the other as one chunk, each text column with one dictionary; dictionaries without a word are given one first."""
+    table = pa.concat_tables(tables)
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and any(len(chunk.dictionary) == 0 for chunk in table.column(place).chunks):
+            chunks = [
+                chunk if len(chunk.dictionary) else texts(np.full(len(chunk), -1), chunk.dictionary) for chunk in table.column(place).chunks
+            ]
+            table = table.set_column(place, field, pa.chunked_array(chunks).cast(field.type))
+    return table.unify_dictionaries().combine_chunks()
 
 
 def equals(column: pa.ChunkedArray | pa.Array, word: str) -> Flags:
@@ -54,6 +74,7 @@ def equals(column: pa.ChunkedArray | pa.Array, word: str) -> Flags:
 def shared_codes(*columns: pa.ChunkedArray | pa.Array) -> tuple[list[Ints], pa.Array]:
     """Several text columns in one vocabulary: their codes, and the texts that all of them stand for."""
     encoded = [value if pa.types.is_dictionary((value := as_array(column)).type) else value.dictionary_encode() for column in columns]
+    encoded = [value if len(value.dictionary) else texts(np.full(len(value), -1), value.dictionary) for value in encoded]
     unified = pa.chunked_array(encoded).unify_dictionaries()
     return [codes(chunk)[0] for chunk in unified.chunks], unified.chunk(0).dictionary
 

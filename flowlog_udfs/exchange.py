@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from flowlog_udfs.columns import as_array, codes, texts
+from flowlog_udfs.columns import as_array, codes, joined, texts
 from flowlog_udfs.tables import spark_schema
 
 Item = TypeVar("Item")
@@ -131,7 +131,7 @@ def _inputs(group: pa.Table) -> dict[str, pa.Table]:
     tables: dict[str, list[pa.Table]] = {}
     for name, blob in zip(group.column("input").to_pylist(), group.column("blob"), strict=True):
         tables.setdefault(name, []).append(_widened(_from_blob(blob.as_buffer())))
-    return {name: pa.concat_tables(pieces).unify_dictionaries().combine_chunks() for name, pieces in tables.items()}
+    return {name: joined(pieces) for name, pieces in tables.items()}
 
 
 def _to_blob(rows: pa.Table) -> bytes:

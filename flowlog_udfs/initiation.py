@@ -141,7 +141,7 @@ def day_digest(objects: Sequence[Mapping[str, Any]], config: Config, inventory: 
 
 def _objects(warehouse: Warehouse, day: date) -> list[dict[str, Any]]:
     keys = [key for d, key in warehouse.part_keys(OBJECTS) if d == day]
-    columns = ["key", "flow_log_id", "account_id", "region", "log_format", "records", "row_sketch", "sha256", "error"]
+    columns = ["key", "flow_log_id", "account_id", "region", "published_at", "log_format", "records", "row_sketch", "sha256", "error"]
     return [row for rows in warehouse.rows(OBJECTS, keys, columns) for row in rows.to_pylist()]
 
 
@@ -149,7 +149,7 @@ def _mark_redelivered(
     spark: SparkSession, warehouse: Warehouse, groups: list[RowGroup], objects: Sequence[Mapping[str, Any]], partitions: int
 ) -> list[RowGroup]:
     """The row groups, with the rows marked that another object of the same flow log delivered before."""
-    found = suspects((row["key"], row["flow_log_id"], row["records"], row["row_sketch"]) for row in objects)
+    found = suspects((row["key"], _delivery(row), row["records"], row["row_sketch"]) for row in objects)
     if not found:
         return groups
     suspected = {key: number for number, keys in enumerate(found) for key in keys}
@@ -184,6 +184,12 @@ def _mark_redelivered(
         marks.setdefault(place, np.zeros(rows[place], dtype=bool))[row["rows"]] = True
     packed = {place: np.packbits(bits).tobytes() for place, bits in marks.items()}
     return [replace(one, redelivered=packed.get((one.key, one.group))) for one in groups]
+
+
+def _delivery(row: Mapping[str, Any]) -> str:
+    """What objects of one delivery share: the flow log; in a format without times, where rows repeat, the stamp of the key too."""
+    timed = any(f"${{{name}}}" in (row["log_format"] or "") for name in ("start", "end"))
+    return str(row["flow_log_id"]) if timed else f"{row['flow_log_id']} {row['published_at']}"
 
 
 def _survey(

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flowlog_udfs.addresses import is_private, packed
 from flowlog_udfs.attribution import Attributed
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, is_among, texts
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, is_among, joined, texts
 from flowlog_udfs.connections import INSIDE as INSIDE_LEG
 from flowlog_udfs.connections import OUTSIDE as OUTSIDE_LEG
 from flowlog_udfs.connections import connection_ids
@@ -100,7 +100,7 @@ def find_legs(
         _at_observers(done, listed, gateways, POD, pod),
         _balanced(done, came_to, listed, balanced),
     ]
-    table = pa.concat_tables(part.table for part in parts).unify_dictionaries()
+    table = joined([part.table for part in parts])
     nat_ids, legs = _plain(parts[:2], len(done.groups))
     return Legs(table, nat_ids, legs)
 

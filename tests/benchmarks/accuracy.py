@@ -2,11 +2,13 @@
 
     python -m tests.benchmarks.accuracy
 
-makes two sample days of all kinds of traffic, each flow log in a format of its own and all in AWS's default format, runs them whole and
-prints the figures; `--warehouse`, `--logs` and `--day` print those of a day that was run before.
+makes two sample days of all kinds of traffic, one with flow logs in formats of their own and one in AWS's default format, runs them whole
+and prints the figures; `--warehouse`, `--logs` and `--day` print those of a day that was run before.
 
-A connection of the truth is judged if all its rows are in what the run read: not if rows came too late (`late_records`) or lie on both sides
-of midnight (`near_midnight`). Connections are matched by ends, protocol and the time they begin.
+A connection of the truth is judged if all its rows are in what the run read: not if rows came too late (`late_records`) or lie on both
+sides of midnight (`near_midnight`). Connections are matched by ends, protocol and the time they begin; one that is missing has no initiator
+that could be right. Totals of subnets and buckets include the few minutes around midnight in which only other days' rows tell what a flow
+log covers.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def accuracy(warehouse: Path, logs: Path, day: date) -> Accuracy:
         right_count, count = con.execute(f"select count(*) filter (where {right}), count(*) {where}").fetchone() or (0, 0)
         return Share(right_count, count)
 
-    bases = con.execute(f"select basis, count(*) filter (where same_initiator), count(*) {asked} and found group by 1 order by 3 desc").fetchall()
+    bases = con.execute(
+        f"select basis, count(*) filter (where same_initiator), count(*) {asked} and found group by 1 order by 3 desc"
+    ).fetchall()
     pairs = con.execute(_PAIRS).fetchone() or (0,) * 5
     return Accuracy(
         found=share("found", judged),
@@ -162,7 +166,8 @@ t as (
     select hour, subnet_id, direction, action, sum(bytes) as bytes, sum(records) as records from true_subnets
     where bucket = 'counted' and records > 0 group by all
 )
-select count(*) filter (where a.bytes = t.bytes and a.records = t.records), count(*) from a full join t using (hour, subnet_id, direction, action)
+select count(*) filter (where a.bytes = t.bytes and a.records = t.records), count(*)
+from a full join t using (hour, subnet_id, direction, action)
 """
 _BUCKETS = """
 select count(*) filter (where t.bytes = r.value), count(*) from true_totals t

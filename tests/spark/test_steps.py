@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from contextlib import redirect_stdout
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from golden.loader import GOLDEN, Case, mismatches
 from logtree import V2, LogTree, at, row
@@ -23,8 +25,10 @@ from flowlog_udfs.connections import CONNECTIONS
 from flowlog_udfs.day import STEPS
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.inventory import load_inventory
+from flowlog_udfs.sample import SampleRequest, make_sample
 from flowlog_udfs.subnets import RECONCILIATION, SUBNET_BYTES
 from flowlog_udfs.tables import Warehouse
+from tests.benchmarks.accuracy import accuracy
 
 RESULTS = ("connections", "nat_mappings", "subnet_bytes", "reconciliation")
 CASES = (
@@ -111,6 +115,36 @@ def test_a_second_run_gives_the_same_rows(spark, tmp_path):
     first = run_case(spark, case, tmp_path)
     assert run_case(spark, case, tmp_path) == first
     assert len({json.dumps(commit.get(delta.INPUTS_KEY)) for commit in log_entries(tmp_path / "tables", "connections", "commitInfo")}) == 1
+
+
+def test_a_sample_day_of_all_kinds_of_traffic_is_right(spark, tmp_path):
+    logs, tables = tmp_path / "logs", tmp_path / "tables"
+    make_sample(SampleRequest(str(logs), date(2026, 3, 10), connections=6_000, streams=False))
+    assert run(spark, logs, tables, "2026-03-10", "--inventory", logs / "inventory.json") == 0
+    found = accuracy(tables, logs, date(2026, 3, 10))
+    assert found.shortcomings(initiators=0.99) == []
+    assert found.initiators_by_flags.of > 4_000
+    assert found.nat_pairs.of > 500
+
+    # The comparison sees what is wrong: another initiator, a byte more, another port at the NAT, a connection that is not there.
+    truth = logs / "truth" / "day=2026-03-10"
+    connections = pq.read_table(truth / "connections.parquet").to_pandas()
+    judged = connections[connections.syn_logged & ~connections.near_midnight & (connections.late_records == 0)].index
+    swapped, heavier, missing = judged[:3]
+    ends = ["initiator_addr", "initiator_port"], ["responder_addr", "responder_port"]
+    connections.loc[swapped, [*ends[0], *ends[1]]] = connections.loc[swapped, [*ends[1], *ends[0]]].to_numpy()
+    connections.loc[heavier, "bytes_sent"] += 1
+    connections.loc[missing, "responder_port"] = 1
+    pq.write_table(pa.Table.from_pandas(connections, preserve_index=False), truth / "connections.parquet")
+    nat = pq.read_table(truth / "nat.parquet").to_pandas()
+    told = nat[nat.distinguishable & ~nat.near_midnight & (nat.late_records == 0) & (nat.nat_kind == "nat_gateway")].index
+    nat.loc[told[0], "nat_port"] += 1
+    pq.write_table(pa.Table.from_pandas(nat, preserve_index=False), truth / "nat.parquet")
+    wrong = accuracy(tables, logs, date(2026, 3, 10))
+    before, after = ((one.found, one.initiators_by_flags, one.octets, one.nat_pairs) for one in (found, wrong))
+    assert [one.right - other.right for one, other in zip(before, after, strict=True)] == [1, 2, 3, 1]
+    assert wrong.wrong_pairs == 1
+    assert any(text.startswith("initiator right, SYN or SYN-ACK logged") for text in wrong.shortcomings(initiators=0.99))
 
 
 def test_who_was_behind_a_nat(spark, tmp_path):

@@ -15,7 +15,7 @@ from flowlog_udfs.analysis import REDELIVERED, Whole, clued, knowledge, midnight
 from flowlog_udfs.attribution import Carried
 from flowlog_udfs.carried import carries, received
 from flowlog_udfs.clues import clues, handshakes, proven, visited, visits
-from flowlog_udfs.columns import numbers
+from flowlog_udfs.columns import joined, numbers
 from flowlog_udfs.config import AttributionConfig
 from flowlog_udfs.endpoints import READ
 from flowlog_udfs.interfaces import merge
@@ -109,12 +109,12 @@ def analyse(
     known = knowledge(vantage, day, ports, hashes, evidence, AttributionConfig())
     whole = Whole(known, Gateways.of(listed, found.interfaces), middleboxes)
     prepared = [prepare(cut.select([*READ, REDELIVERED]), vantage) for cut in cuts]
-    observed = pa.concat_tables([one.observed for one in prepared]).unify_dictionaries().combine_chunks()
+    observed = joined([one.observed for one in prepared])
     target = partition_hashes(observed) % np.uint64(partitions)
     outputs = [work_out(observed.filter(pa.array(target == n)), whole) for n in range(partitions)]
-    legs = pa.concat_tables([one.legs for one in outputs]).unify_dictionaries().combine_chunks()
+    legs = joined([one.legs for one in outputs])
     mappings, marks = map_legs(legs)
-    connections = pa.concat_tables([one.connections for one in outputs]).unify_dictionaries().combine_chunks()
+    connections = joined([one.connections for one in outputs])
     connections = marked(connections, marks)
     tallies = merged([*(one.tallies for one in prepared), *(one.tallies for one in outputs)])
     balancers = mappings.filter(pc.equal(mappings.column("nat_kind"), "load_balancer")).column("nat_id").to_pylist()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 import pytest
 from golden.loader import Case, CaseDay, cases, mismatches
 from hypothesis import given, settings
@@ -15,8 +16,14 @@ from reference import analyse as slowly
 from reference import day_of
 
 from flowlog_udfs.addresses import PrefixTable
+from flowlog_udfs.analysis import partition_hashes, prepare, scopes_of
+from flowlog_udfs.endpoints import READ
+from flowlog_udfs.interfaces import merge
 from flowlog_udfs.peers import PEER_SCOPES, TENANT_CODES, AwsRanges
-from tests.unit.analysing import Day, analyse
+from flowlog_udfs.sides import Vantage
+from flowlog_udfs.subscriptions import subscriptions
+from flowlog_udfs.survey import SURVEYED, survey
+from tests.unit.analysing import Day, analyse, table_of
 from tests.unit.test_reference import days, renamed
 
 ALL = cases()
@@ -288,3 +295,26 @@ def test_evidence_is_carried_for_as_long_as_a_connection_stays_open() -> None:
     told = [[(row["basis"], row["initiator_port"]) for row in one.rows()["connections"]] for one in (first, second, third, late)]
     assert told[:3] == [[("syn+syn-ack", 50000)], [("carried", 50000)], [("carried", 50000)]]
     assert told[3][0][0] not in ("carried", "syn+syn-ack")
+
+
+def test_a_nat_with_half_of_all_traffic_fills_no_partition() -> None:
+    """Inside and outside legs of one gateway, half of them to one remote end: no partition gets more than its share."""
+    seen = {"flow_log_id": "fl-1", "object_key": "fl-1/0", "interface_id": "eni-nat", "interface_type": "nat_gateway", "vpc_id": "vpc-1"}
+    seen |= {"protocol": 6, "packets": 3, "bytes": 180, "start": MIDNIGHT, "end": MIDNIGHT + 59, "action": "ACCEPT", "log_status": "OK"}
+    rows = []
+    for number in range(4_000):
+        client, port = f"10.0.{number % 40}.{number % 250 + 1}", 32768 + number
+        remote = "203.0.113.5" if number % 2 else f"198.51.{number % 100}.7"
+        for source, packet, outward in (("10.0.0.220", "10.0.0.220", port - 20000), (client, client, port)):
+            shown = "10.0.0.220" if source == client else remote
+            way = "ingress" if source == client else "egress"
+            ends = {"srcaddr": source, "dstaddr": shown, "pkt_srcaddr": packet, "pkt_dstaddr": remote, "srcport": outward, "dstport": 443}
+            rows.append(seen | ends | {"flow_direction": way})
+    table = table_of(rows)
+    logs = subscriptions([{"flow_log_id": "fl-1", "account_id": "1", "region": "r", "log_format": "${interface-id} ${srcaddr}"}])
+    found = merge(survey(table.select(SURVEYED), frozenset({"fl-1"})), logs, MIDNIGHT)
+    vantage = Vantage.of(found, logs, scopes_of(found, None, None), None)
+    observed = prepare(table.select(READ), vantage).observed
+    sizes = np.bincount((partition_hashes(observed) >> np.uint64(32)) % np.uint64(8), minlength=8)
+    assert sizes.sum() == 8_000
+    assert sizes.max() < 2 * sizes.mean()
