@@ -17,8 +17,12 @@ def test_without_a_file_all_defaults():
 
 
 def test_values_are_taken(tmp_path):
-    found = load_config(write(tmp_path, '[ingest]\nlate_hours = 5\n[formats]\n"fl-1" = "${version} ${srcaddr}"\n'))
+    text = '[ingest]\nlate_hours = 5\n[formats]\n"fl-1" = "${version} ${srcaddr}"\n'
+    text += '[networks]\nlinks = [["vpc-1", "vpc-2"]]\n[attribution]\nidle_seconds = 600\n'
+    found = load_config(write(tmp_path, text))
     assert found.ingest.late_hours == 5
+    assert found.networks.links == (("vpc-1", "vpc-2"),)
+    assert (found.attribution.idle_seconds, found.attribution.udp_idle_seconds) == (600, 180)
     assert found.formats["fl-1"].names == ("version", "srcaddr")
 
 
@@ -34,6 +38,11 @@ def test_values_are_taken(tmp_path):
         ("[ingest]\ncloudwatch_format = 'version'", "'version' is not a field; write ${field-id} tokens"),
         ("[formats]\nfl-1 = 3", "[formats] fl-1 = 3: must be a str"),
         ("ingest = 3", "[ingest] = 3: must be a section"),
+        ("[attribution]\nidle_seconds = 0", "[attribution] idle_seconds = 0: must be between 1 and 86400"),
+        ("[attribution]\nidle = 1", "unknown key of [attribution] 'idle'"),
+        ("[attribution]\nservices = 3", "[attribution] services = 3: must be a str"),
+        ("[networks]\nlinks = [['vpc-1']]", "[networks] links holds ['vpc-1']: must be a list of two or more VPC ids"),
+        ("[networks]\nlink = []", "unknown key of [networks] 'link'"),
         ("[ingest", "not valid TOML"),
     ],
 )
