@@ -64,6 +64,21 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
     return table.unify_dictionaries().combine_chunks()
 
 
+def without_placeholders(table: pa.Table) -> pa.Table:
+    """A table of one chunk as it goes to a file, whose statistics are made of a dictionary's words: the placeholder is no one's minimum."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and table.num_rows:
+            column = as_array(table.column(place))
+            at = pc.index(column.dictionary, PLACEHOLDER).as_py()
+            code = codes(column)[0]
+            if at >= 0 and not (code == at).any():
+                kept = np.arange(len(column.dictionary)) != at
+                moved = np.maximum(code - (code > at), 0).astype(np.int32)
+                column = pa.DictionaryArray.from_arrays(pa.array(moved, mask=code < 0), column.dictionary.filter(pa.array(kept)))
+                table = table.set_column(place, field, column)
+    return table
+
+
 def equals(column: pa.ChunkedArray | pa.Array, word: str) -> Flags:
     """Where a text column holds a word."""
     found, words = codes(column)

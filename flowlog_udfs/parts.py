@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowlog_udfs.columns import joined
+from flowlog_udfs.columns import joined, without_placeholders
 from flowlog_udfs.storage import Storage
 
 ROW_GROUP_BYTES = 64 << 20
@@ -87,7 +87,7 @@ class PartWriter:
         if not self._waiting:
             return
         # One dictionary per column and row group: where it changes, Arrow falls back to plain encoding.
-        rows = joined(self._waiting)
+        rows = without_placeholders(joined(self._waiting))
         self._waiting.clear()
         self._waiting_bytes = 0
         if self._writer is None:

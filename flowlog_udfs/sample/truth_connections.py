@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowlog_udfs.sample.delivery import DAY
-from flowlog_udfs.sample.observation import five_tuples, mixed, network_of, ordinals
+from flowlog_udfs.sample.observation import Observed, five_tuples, mixed, network_of, ordinals
 from flowlog_udfs.sample.rows import address_texts
 from flowlog_udfs.sample.topology import NAT, NLB, REGIONAL_NAT, Column
 from flowlog_udfs.sample.traffic import FIN, STATES, SYN, SYN_ACK, TrafficKind
@@ -26,8 +26,9 @@ ALIKE_WITHIN = 185
 def connections_table(day: Day, kinds: Sequence[TrafficKind]) -> pa.Table:
     """One row for each connection that has records in the day: ends, sizes, verdict, flags seen, and its translation.
 
-    `records` counts those of overlapping flow logs too, but no second deliveries. Rejected sizes stand apart, those of packets after the
-    close apart again. `verdict_by` is null in the rare case, always `near_midnight`, that only an overlapping flow log has records.
+    `records` counts those of overlapping flow logs too, but no second deliveries. `ends_logged` is whether any of them shows both ends as
+    they are: in a format without packet-level addresses none may. Rejected sizes stand apart, those of packets after the close apart
+    again. `verdict_by` is null in the rare case, always `near_midnight`, that only an overlapping flow log has records.
     """
     observed, topology = day.observed, day.observed.topology
     connections, flows = observed.traffic.connections, observed.traffic.flows
@@ -63,6 +64,8 @@ def connections_table(day: Day, kinds: Sequence[TrafficKind]) -> pa.Table:
     columns["records"] = np.bincount(day.connection[has_traffic], minlength=len(connections))[kept]
     late_rows = has_traffic & day.late[day.rows]
     columns["late_records"] = np.bincount(day.connection[late_rows], minlength=len(connections))[kept]
+    showing = has_traffic & _shows_both_ends(day.observed)[day.records["stream"]]
+    columns["ends_logged"] = np.bincount(day.connection[showing], minlength=len(connections))[kept] > 0
 
     judged = np.flatnonzero((observer >= 0) & ~flows["late"])
     of_connection = flows["connection"][judged]
@@ -79,6 +82,21 @@ def connections_table(day: Day, kinds: Sequence[TrafficKind]) -> pa.Table:
     columns |= _times(day, kept, first, last)
     columns |= _translations(day, kept)
     return pa.table(columns)
+
+
+def _shows_both_ends(observed: Observed) -> Column:
+    """By stream: whether its rows show who really sends and who really receives."""
+    streams, flows = observed.streams, observed.traffic.flows
+    packet_level = np.array([{"pkt-srcaddr", "pkt-dstaddr"} <= set(log.format) for log in observed.logs])
+    shows: Column = packet_level[streams["log"]]
+    plain = np.flatnonzero(~shows & (streams["flow"] >= 0))
+    flow, interface, egress = streams["flow"][plain], streams["interface"][plain], streams["egress"][plain]
+    connections, reverse = observed.traffic.connections[flows["connection"][flow]], flows["reverse"][flow]
+    real = np.ones(len(plain), bool)
+    for end, is_source in (("initiator", ~reverse), ("responder", reverse)):
+        real &= observed.topology.shown_address(interface, connections[end], egress == is_source) == connections[end]
+    shows[plain] = real
+    return shows
 
 
 def _times(day: Day, kept: Column, first: Column, last: Column) -> dict[str, object]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowlog_udfs.columns import joined, shared_codes, sort_by, text_hashes, texts
+from flowlog_udfs.columns import joined, shared_codes, sort_by, text_hashes, texts, without_placeholders
 from flowlog_udfs.exchange import _inputs, blobs
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -64,6 +64,17 @@ def test_the_index_of_a_null_is_that_of_a_word():
     assert all(0 <= index < len(found.dictionary) for index in indices_in_memory(found))
     (one, other), words = shared_codes(pa.nulls(2, TEXT), pa.array(["a", None]))
     assert (one.tolist(), [words[code].as_py() if code >= 0 else None for code in other]) == ([-1, -1], ["a", None])
+
+
+def test_no_placeholder_goes_to_a_file():
+    # A word in use stays, be it the placeholder's.
+    columns = [
+        texts(np.array(codes), pa.array(words, pa.string()))
+        for codes, words in (([-1, -1], []), ([1, -1], ["::", "b"]), ([0, 1], ["::", "b"]))
+    ]
+    found = without_placeholders(pa.table(columns, names=["none", "unused", "used"]))
+    assert found.to_pylist() == [{"none": None, "unused": "b", "used": "::"}, {"none": None, "unused": None, "used": "b"}]
+    assert [found.column(name).chunk(0).dictionary.to_pylist() for name in found.column_names] == [[], ["b"], ["::", "b"]]
 
 
 @given(st.lists(st.tuples(st.integers(0, (1 << 64) - 1), st.integers(-(1 << 62), 1 << 62), st.booleans(), st.integers(0, 3)), max_size=30))
