@@ -55,11 +55,14 @@ def test_a_cluster_with_the_zip_gives_the_same_tables(nasty: NastyRun, zipped: P
     assert told.returncode == 0, told.stdout + told.stderr
     assert len(told.stdout.split()) >= 2
     assert all("flowlog_udfs.zip/flowlog_udfs/__init__.py" in line for line in told.stdout.split())
-    arguments = ["--source", nasty.source, "--warehouse", tmp_path / "tables", "--day", DAY, "--until", "ingest_records"]
-    done = submit(*arguments, spark_options=cluster, folder=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for folder, options in (("cluster", cluster), ("alone", ("--py-files", zipped))):
+        done = submit("--source", nasty.source, "--warehouse", tmp_path / folder, "--day", DAY, spark_options=options, folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
     for name in TABLES:
-        assert rows(tmp_path / "tables", name) == rows(nasty.warehouse, name), name
+        assert rows(tmp_path / "cluster", name) == rows(nasty.warehouse, name), name
+    for name in ("connections", "nat_mappings", "subnet_bytes", "reconciliation"):
+        assert rows(tmp_path / "cluster", name) == rows(tmp_path / "alone", name), name
+    assert rows(tmp_path / "cluster", "connections")
 
 
 @pytest.fixture(scope="module")
