@@ -13,12 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flowlog_udfs.addresses import is_private, packed
 from flowlog_udfs.attribution import Attributed
 from flowlog_udfs.columns import Flags, Groups, Ints, codes, mixed, texts
 from flowlog_udfs.initiators import BASES, BY_BOTH, BY_SYN_ACK, HI, UNKNOWN
 from flowlog_udfs.interfaces import Interface
-from flowlog_udfs.observed import RECEIVER, SENDER
+from flowlog_udfs.observed import RECEIVER, SENDER, UNKNOWN_SIDE
 from flowlog_udfs.outcomes import ACTIONS, CLOSED_BY, STATES, Outcomes
+from flowlog_udfs.peers import OWN_NETWORK, OWN_PUBLIC, PEER_SCOPES, SAME_SUBNET
+from flowlog_udfs.peers import UNKNOWN as UNKNOWN_SCOPE
 from flowlog_udfs.protocols import is_tunnel
 from flowlog_udfs.tables import Table
 from flowlog_udfs.tcp_flags import closes
@@ -71,6 +74,10 @@ CONNECTIONS = pa.schema(
         ("shortfall_packets", pa.int64()),  # that the preferred observation point saw less than the one in use
         ("shortfall_bytes", pa.int64()),
         ("connection_id", pa.int64()),  # the same whenever the day is worked out again
+        ("initiator_scope", _TEXT),  # where each end stands, seen from the own network (`peers.PEER_SCOPES`)
+        ("responder_scope", _TEXT),
+        ("encryption_status", pa.int32()),  # the least of the records'
+        ("reject_reason", _TEXT),  # of packets refused by other than security groups and network ACLs: BPA, EC
     ]
 )
 CONNECTIONS_TABLE = Table(
@@ -97,6 +104,7 @@ def connections(done: Attributed, came_to: Outcomes, interfaces: Mapping[str, In
     seen_at = rows.observer[own][observers.starts]
     points = np.bincount(groups.ids[own][observers.starts], minlength=len(groups))
     there, back = came_to.way_there, came_to.way_back
+    scopes = _scopes(done)
     columns = {
         "initiator_addr": texts(np.where(flip, rows.hi[first], rows.lo[first]), rows.addresses),
         "initiator_port": _ports(np.where(flip, hi_port, lo_port)),
@@ -135,6 +143,10 @@ def connections(done: Attributed, came_to: Outcomes, interfaces: Mapping[str, In
         "shortfall_packets": done.shortfall_packets,
         "shortfall_bytes": done.shortfall_bytes,
         "connection_id": connection_ids(done),
+        "initiator_scope": texts(np.where(flip, scopes[1], scopes[0]), pa.array(PEER_SCOPES)),
+        "responder_scope": texts(np.where(flip, scopes[0], scopes[1]), pa.array(PEER_SCOPES)),
+        "encryption_status": _ports(_least(groups, own, rows.encryption)),
+        "reject_reason": texts(_least(groups, own, rows.reason), rows.reasons),
     }
     return pa.table([_cast(columns[column.name], column.type) for column in CONNECTIONS], schema=CONNECTIONS)
 
@@ -164,6 +176,31 @@ def _owners(done: Attributed, sent: Flags, interfaces: Mapping[str, Interface]) 
             kind = np.where(proxy, 1, np.where(host, 0, 2))
             result["initiator_kind"] = _words(np.where(done.answers.initiator == UNKNOWN, 2, kind), KINDS)
     return result
+
+
+def _scopes(done: Attributed) -> tuple[Ints, Ints]:
+    """Where `lo` and `hi` of each episode stand: the end of an interface is its owner's; any other is what the far side sees it as."""
+    rows, groups = done.rows, done.groups
+    private = is_private(*packed(rows.addresses)) if len(rows.addresses) else np.zeros(0, dtype=bool)
+    ipv4_public = np.array([":" not in word for word in rows.addresses.to_pylist()], dtype=bool) & ~private
+    known = (rows.side != UNKNOWN_SIDE) & ~rows.duplicate
+    found = []
+    for address, is_local in ((rows.lo, rows.local_is_lo), (rows.hi, ~rows.local_is_lo)):
+        word = address[groups.starts]
+        scope = groups.min(np.where(known & ~is_local, rows.scope, UNKNOWN_SCOPE))
+        scope = np.where((scope == UNKNOWN_SCOPE) & private[word] | (scope == SAME_SUBNET), OWN_NETWORK, scope)
+        owned = groups.any(known & ~rows.transit & is_local)
+        found.append(np.where(owned, np.where(ipv4_public[word], OWN_PUBLIC, OWN_NETWORK), scope))
+    return found[0], found[1]
+
+
+def _least(groups: Groups, rows: Ints, values: Ints) -> Ints:
+    """The least value from 0 on of each episode's `rows`; -1 without one."""
+    most = int(values.max(initial=0)) + 1
+    chosen = np.full(groups.rows, most)
+    chosen[rows] = np.where(values[rows] < 0, most, values[rows])
+    least = groups.min(chosen)
+    return np.where(least == most, -1, least)
 
 
 def _times(done: Attributed, late: Flags) -> dict[str, pa.Array]:

@@ -45,6 +45,7 @@ ADDRESS, CIDR = _address, _cidr
 
 _V4 = [{"CidrBlock*": CIDR, "CidrBlockState": {"State": TEXT}}]
 _V6 = [{"Ipv6CidrBlock*": CIDR, "Ipv6CidrBlockState": {"State": TEXT}}]
+_TAGS = [{"Key*": TEXT, "Value*": TEXT}]
 _PUBLIC = {"PublicIp": ADDRESS, "CarrierIp": ADDRESS}
 _PEER = {"VpcId*": TEXT, "OwnerId": TEXT, "Region": TEXT, "CidrBlock": CIDR, "CidrBlockSet": [{"CidrBlock*": CIDR}]}
 
@@ -56,6 +57,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "CidrBlock*": CIDR,
         "CidrBlockAssociationSet": _V4,
         "Ipv6CidrBlockAssociationSet": _V6,
+        "Tags": _TAGS,
     },
     "Subnets": {
         "SubnetId*": TEXT,
@@ -65,6 +67,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "AvailabilityZoneId": TEXT,
         "CidrBlock": CIDR,
         "Ipv6CidrBlockAssociationSet": _V6,
+        "Tags": _TAGS,
     },
     "NetworkInterfaces": {
         "NetworkInterfaceId*": TEXT,

@@ -42,6 +42,8 @@ READ = (
     "log_status",
     "pkt_src_aws_service",
     "pkt_dst_aws_service",
+    "encryption_status",
+    "reject_reason",
 )
 """The columns of `records` that are needed."""
 
@@ -90,6 +92,8 @@ def observe(records: pa.Table, seen: Seen, duplicate: Flags) -> pa.Table:
         "end": end,
         "action": actions(records),
         "flags": np.where(has_flags(protocol), numbers(records.column("tcp_flags"), -1), -1),
+        "encryption": numbers(records.column("encryption_status"), -1),
+        "reject_reason": texts(*codes(records.column("reject_reason"))),
         "duplicate": duplicate,
     }
     return pa.table([_as(columns[column.name], column.type) for column in OBSERVED], schema=OBSERVED)

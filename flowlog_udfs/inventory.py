@@ -41,17 +41,18 @@ _OTHER_NAMES = {"natGateway": NAT_GATEWAY}
 
 @dataclass(frozen=True, slots=True)
 class Vpc:
-    """A VPC and its address ranges."""
+    """A VPC, its address ranges, and its tags in order of key."""
 
     vpc_id: str
     account_id: str | None
     region: str | None
     cidrs: tuple[str, ...]
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet, its address ranges, and the account that owns it (in a shared VPC not the one that owns its interfaces)."""
+    """A subnet, its address ranges and tags, and the account that owns it (in a shared VPC not the one that owns its interfaces)."""
 
     subnet_id: str
     vpc_id: str
@@ -59,6 +60,7 @@ class Subnet:
     region: str | None
     az_id: str | None
     cidrs: tuple[str, ...]
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +212,16 @@ def _cidrs(item: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _vpc(item: Mapping[str, Any]) -> Vpc:
-    return Vpc(item["VpcId"], item.get("OwnerId"), item.get("Region"), _cidrs(item))
+    return Vpc(item["VpcId"], item.get("OwnerId"), item.get("Region"), _cidrs(item), _tags(item))
 
 
 def _subnet(item: Mapping[str, Any]) -> Subnet:
-    return Subnet(item["SubnetId"], item["VpcId"], item.get("OwnerId"), item.get("Region"), item.get("AvailabilityZoneId"), _cidrs(item))
+    owner, region, zone = (item.get(name) for name in ("OwnerId", "Region", "AvailabilityZoneId"))
+    return Subnet(item["SubnetId"], item["VpcId"], owner, region, zone, _cidrs(item), _tags(item))
+
+
+def _tags(item: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((tag["Key"], tag["Value"]) for tag in item.get("Tags", ())))
 
 
 def _interface(item: Mapping[str, Any]) -> Interface:

@@ -42,6 +42,8 @@ OBSERVED = pa.schema(
         ("end", pa.int64()),
         ("action", pa.int8()),
         ("flags", pa.int32()),  # -1 without
+        ("encryption", pa.int8()),  # field encryption-status, -1 without
+        ("reject_reason", _TEXT),
         ("duplicate", pa.bool_()),  # an overlapping subscription's row: its flags count, its bytes do not
     ]
 )
@@ -82,12 +84,15 @@ class Rows:
     end: Ints
     action: Ints
     flags: Ints
+    encryption: Ints
+    reason: Ints
     duplicate: Flags
     network: Ints
     networks: pa.Array
     addresses: pa.Array
     observers: pa.Array
     subnets: pa.Array
+    reasons: pa.Array
 
     @classmethod
     def of(cls, table: pa.Table) -> Rows:
@@ -103,6 +108,7 @@ class Rows:
         rank = np.empty(len(by_name), np.int64)
         rank[by_name] = np.arange(len(by_name))
         subnet, subnets = codes(table.column("subnet"))
+        reason, reasons = codes(table.column("reject_reason"))
         nothing = np.zeros(table.num_rows, np.int64)
         return cls(
             key=nothing,
@@ -129,12 +135,15 @@ class Rows:
             end=column("end"),
             action=column("action"),
             flags=column("flags"),
+            encryption=column("encryption"),
+            reason=reason,
             duplicate=column("duplicate") == 1,
             network=network,
             networks=networks,
             addresses=addresses,
             observers=observers.take(pa.array(by_name)),
             subnets=subnets,
+            reasons=reasons,
         )
 
     @property

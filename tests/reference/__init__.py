@@ -44,6 +44,7 @@ from .endpoints import endpoints
 from .nat import nat
 from .observations import observations
 from .rows import Row
+from .scopes import scopes
 from .subnets import reconciliation, subnet_bytes
 from .world import Known, Record, settings
 
@@ -106,6 +107,7 @@ def analyse(
     shortfall = observations(rows, known, setting, formats, midnight)
     table = connections(rows, shortfall, known, setting, carried, midnight)
     mappings = nat(rows, table, known, setting)
+    scopes(rows, table, known, setting, formats)
     by_subnet = subnet_bytes(rows, table, known, setting, formats)
     return Analysis(rows, table, mappings, by_subnet, reconciliation(rows), carry(table, midnight + DAY, setting))
 

@@ -30,8 +30,7 @@ def subnet_bytes(
     """
     by_episode = {_name(row): row for row in connections}
     own = _own_addresses(rows)
-    with_service = {log for log, fields in formats.items() if {"pkt-src-aws-service", "pkt-dst-aws-service"} & set(fields)}
-    with_service |= {row.log for row in rows if row.record.get("pkt_src_aws_service") or row.record.get("pkt_dst_aws_service")}
+    fields = with_service(rows, formats)
     groups: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(("bytes", "packets", "records", "relayed_bytes"), 0))
     started: dict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
     for row in rows:
@@ -46,7 +45,7 @@ def subnet_bytes(
             *(row.place[place] for place in ("account_id", "region", "vpc_id", "az_id", "subnet_id")),
             row.direction,
             initiated_by,
-            peer_scope(row, own, known, config, row.log in with_service),
+            peer_scope(row, own, known, config, row.log in fields),
             row.record.get("action"),
         )
         total = groups[group]
@@ -63,6 +62,12 @@ def subnet_bytes(
     for group, total in groups.items():
         table.append(dict(zip(GROUP, group, strict=True)) | total | {"connections_started": first.count(group)})
     return sorted(table, key=lambda row: [str(row[name]) for name in GROUP])
+
+
+def with_service(rows: Sequence[Row], formats: Mapping[str, Sequence[str]]) -> set[str]:
+    """The flow logs whose format names the service of a peer."""
+    found = {log for log, fields in formats.items() if {"pkt-src-aws-service", "pkt-dst-aws-service"} & set(fields)}
+    return found | {row.log for row in rows if row.record.get("pkt_src_aws_service") or row.record.get("pkt_dst_aws_service")}
 
 
 def _is_balanced(connection: Mapping[str, Any], rows: Sequence[Row]) -> bool:

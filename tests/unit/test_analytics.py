@@ -180,6 +180,8 @@ def middlebox_days(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "pkt_srcaddr": local if sends else peer,
                 "pkt_dstaddr": peer if sends else local,
                 "flow_direction": "egress" if sends else "ingress",
+                "encryption_status": draw(st.sampled_from((None, 0, 1))),
+                "reject_reason": draw(st.sampled_from((None, "BPA", "EC"))) if row["action"] == "REJECT" else None,
             }
         rows.append(row)
     return rows
