@@ -8,8 +8,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,23 +20,31 @@ from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
+from flowlog_udfs.notices import Notices
+from flowlog_udfs.policy.loading import load_policy
+from flowlog_udfs.policy.model import SEVERITIES, Policy
 from flowlog_udfs.tables import Warehouse
 
 
 @dataclass(frozen=True)
 class DayArguments:
-    """What a job of one day was asked to do. `now` is the only clock of a run."""
+    """What a job was asked to do with one day. `now` is the only clock of a run."""
 
     selection: Selection
     warehouse: Warehouse
     config: Config
     inventory: Inventory | None
+    policy: Policy
     until: str | None
     now: datetime
+    fail_on: str | None = None
+    notices: Notices = field(default_factory=Notices)
 
 
 Step = Callable[[SparkSession, DayArguments], str]
 """A step of a day: reads its inputs, replaces its tables, and returns its part of the summary."""
+IsDone = Callable[[DayArguments], bool]
+"""Whether a day was run before from the same inputs."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,59 +54,116 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see --help")
 
 
-def parse_day(description: str, argv: Sequence[str] | None, steps: Sequence[str]) -> DayArguments:
-    """Read the arguments that every job of one day takes; raises `UsageError` with what to mend."""
+def parse_days(description: str, argv: Sequence[str] | None, steps: Sequence[str], *, backfills: bool = False) -> list[DayArguments]:
+    """Read the arguments that every job of one day takes (`backfills`: or of several); raises `UsageError` with what to mend."""
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--source", required=True, help="folder or s3://bucket[/prefix] that holds AWSLogs/")
     parser.add_argument("--warehouse", required=True, help="folder or s3://bucket/prefix of the tables")
-    parser.add_argument("--day", required=True, type=_day, help="UTC day, YYYY-MM-DD")
+    parser.add_argument("--day", required=not backfills, type=_day, help="UTC day, YYYY-MM-DD")
+    if backfills:
+        parser.add_argument("--from", dest="first", type=_day, metavar="DAY", help="with --to, instead of --day: every day from here on,")
+        parser.add_argument(
+            "--to", dest="last", type=_day, metavar="DAY", help="up to here; a day run before from the same inputs is passed over"
+        )
     parser.add_argument("--account", action="append", default=[], help="only this account's flow logs (repeatable; default: all)")
     parser.add_argument("--region", action="append", default=[], help="only this Region's flow logs (repeatable; default: all)")
     parser.add_argument("--config", metavar="FILE", help="flowlog.toml (default: built-in settings)")
     parser.add_argument("--inventory", metavar="FILE", type=_file, help="subnets and interfaces of the day")
-    parser.add_argument("--policy", metavar="FILE", type=_file, help="policy.toml, the rules of the compliance report")
+    parser.add_argument(
+        "--policy", metavar="FILE", type=_file, help="policy.toml, the rules of the compliance report (default: built-in rules)"
+    )
     parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta", help="format of the tables (default: delta)")
     parser.add_argument("--until", choices=tuple(steps), help="stop after this step")
-    given = parser.parse_args(argv)
-    return DayArguments(
-        selection=Selection(given.source, given.day, frozenset(given.account), frozenset(given.region)),
-        warehouse=Warehouse.open(given.warehouse, given.table_format),
-        config=load_config(given.config),
-        inventory=load_inventory(given.inventory) if given.inventory else None,
-        until=given.until,
-        now=datetime.now(timezone.utc),
+    parser.add_argument("--fail-on", choices=SEVERITIES, help="end with status 2 when a finding of this severity or a graver one is open")
+    parser.add_argument(
+        "--notify", metavar="COMMAND", help="run this command when a report is done, with its verdict as JSON on standard input"
     )
+    parser.add_argument("--notify-topic", metavar="ARN", help="publish the verdict to this SNS topic when a report is done")
+    given = parser.parse_args(argv)
+    inventory = load_inventory(given.inventory) if given.inventory else None
+    config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
+    return [
+        DayArguments(
+            selection=Selection(given.source, day, frozenset(given.account), frozenset(given.region)),
+            warehouse=warehouse,
+            config=config,
+            inventory=inventory,
+            policy=policy,
+            until=given.until,
+            now=datetime.now(timezone.utc),
+            fail_on=given.fail_on,
+            notices=Notices(given.notify, given.notify_topic),
+        )
+        for day in _days(given)
+    ]
 
 
-def run_steps(description: str, steps: dict[str, Step], session: Callable[[], SparkSession], argv: Sequence[str] | None = None) -> int:
+def _days(given: argparse.Namespace) -> list[date]:
+    first, last = getattr(given, "first", None), getattr(given, "last", None)
+    if given.day and not (first or last):
+        return [given.day]
+    if given.day or not (first and last):
+        raise UsageError("give --day, or --from and --to; see --help")
+    if last < first:
+        raise UsageError(f"--to {last} is before --from {first}; give them in order")
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def run_steps(
+    description: str,
+    steps: dict[str, Step],
+    session: Callable[[], SparkSession],
+    argv: Sequence[str] | None = None,
+    is_done: IsDone | None = None,
+) -> int:
     """Run steps in order up to `--until`, print their summaries, and return the exit status.
 
     0 done; 1 wrong use or configuration; 2 the day breaks a stated limit; 3 storage or engine failure. `session` is called only once the
-    arguments are known to be right.
+    arguments are known to be right. With `is_done` the job takes several days: one that is done already is passed over, one that breaks a
+    limit does not keep the others from being run, and the gravest status is returned.
     """
     try:
-        arguments = parse_day(description, argv, tuple(steps))
+        days = parse_days(description, argv, tuple(steps), backfills=is_done is not None)
         spark = session()
         spark.conf.set("spark.sql.session.timeZone", "UTC")
-        for name, step in steps.items():
-            _say(f"{name}: {arguments.selection.day} …")
-            began = time.monotonic()
-            summary = step(spark, arguments)
-            _say(f"{name}: done in {time.monotonic() - began:.1f} s")
-            print(summary, flush=True)
-            if name == arguments.until:
+    except Exception as error:
+        return _status(error)
+    worst = 0
+    for arguments in days:
+        try:
+            if len(days) > 1 and is_done is not None and is_done(arguments):
+                _say(f"{arguments.selection.day}: run before from the same inputs, passed over")
+                continue
+            _run_day(spark, steps, arguments)
+        except Exception as error:
+            worst = max(worst, _status(error))
+            if worst >= StorageError.exit_status:
                 break
-    except FlowlogError as error:
+    return worst
+
+
+def _run_day(spark: SparkSession, steps: dict[str, Step], arguments: DayArguments) -> None:
+    for name, step in steps.items():
+        _say(f"{name}: {arguments.selection.day} …")
+        began = time.monotonic()
+        summary = step(spark, arguments)
+        _say(f"{name}: done in {time.monotonic() - began:.1f} s")
+        print(summary, flush=True)
+        if name == arguments.until:
+            break
+
+
+def _status(error: Exception) -> int:
+    """Say what went wrong in one line, and give its exit status."""
+    if isinstance(error, FlowlogError):
         _say(str(error))
         return error.exit_status
-    except PySparkException as error:
+    if isinstance(error, PySparkException):
         _say(f"Spark failed: {_reason(str(error)) or type(error).__name__}")
-        return StorageError.exit_status
-    except Exception:
+    else:
         # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
-        traceback.print_exc()
-        return StorageError.exit_status
-    return 0
+        traceback.print_exception(error)
+    return StorageError.exit_status
 
 
 def _say(line: str) -> None:

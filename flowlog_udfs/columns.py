@@ -42,6 +42,14 @@ def codes(column: pa.ChunkedArray | pa.Array) -> tuple[Ints, pa.Array]:
     return np.asarray(pc.fill_null(values.indices, -1)).astype(np.int64, copy=False), values.dictionary
 
 
+def ranked(code: Ints, words: pa.Array) -> Ints:
+    """Codes that stand in the order of their texts, so that no order of rows shows; null stays -1."""
+    rank = np.empty(len(words) + 1, np.int64)
+    rank[np.argsort(np.array(words.to_pylist(), dtype=object), kind="stable")] = np.arange(len(words))
+    rank[-1] = -1
+    return rank[code]
+
+
 def texts(chosen: Ints, words: pa.Array) -> pa.DictionaryArray:
     """The inverse of `codes`: codes below 0 become null.
 

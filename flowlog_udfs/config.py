@@ -5,6 +5,7 @@ Spark's settings have no place here: they belong to `spark-*.conf` or `--conf`.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -77,6 +78,10 @@ class Config:
     formats: Mapping[str, LogFormat] = field(default_factory=dict)
     networks: NetworksConfig = field(default_factory=NetworksConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+
+    def digest(self) -> str:
+        """SHA-256 of all settings."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
 def load_config(path: str | None) -> Config:

@@ -6,23 +6,28 @@ import time
 
 from pyspark.sql import SparkSession
 
+import flowlog_udfs
 from flowlog_udfs.cli import DayArguments, Step
+from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.errors import DayLimitError
-from flowlog_udfs.ingest import ingest_day
+from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day, list_source
 from flowlog_udfs.initiation import attribute_day
-from flowlog_udfs.summary import ingest_summary, initiation_summary, totals_summary, translation_summary
+from flowlog_udfs.ledger import versions
+from flowlog_udfs.policy.model import SEVERITIES
+from flowlog_udfs.reporting import report_day
+from flowlog_udfs.summary import ingest_summary, initiation_summary, report_summary, totals_summary, translation_summary
 from flowlog_udfs.totals import total_day
 from flowlog_udfs.translation import map_day
 
 
 def ingest_records(spark: SparkSession, arguments: DayArguments) -> str:
-    """Source to tables `objects`, `records`, `records_tgw` and `rejects`; raises `DayLimitError` when the day breaks a limit."""
+    """Source to tables `objects`, `records`, `records_tgw`, `rejects`, `coverage`; raises `DayLimitError` when the day breaks a limit."""
     began = time.monotonic()
-    ingested = ingest_day(spark, arguments.selection, arguments.warehouse, arguments.config, arguments.now)
+    ingested = ingest_day(spark, arguments.selection, arguments.warehouse, arguments.config, arguments.inventory, arguments.now)
     summary = ingest_summary(ingested, arguments.selection.day, time.monotonic() - began)
     if ingested.broken_limit:
         print(summary)
-        raise DayLimitError(f"{ingested.broken_limit}: only objects and rejects were replaced")
+        raise DayLimitError(f"{ingested.broken_limit}: only objects, rejects and coverage were replaced")
     return summary
 
 
@@ -42,9 +47,43 @@ def total_subnet_bytes(spark: SparkSession, arguments: DayArguments) -> str:
     return totals_summary(total_day(spark, arguments.warehouse, arguments.selection.day, arguments.now))
 
 
+def report_compliance(spark: SparkSession, arguments: DayArguments) -> str:
+    """All tables to `findings`, `assessments`, `runs` and the report; raises `DayLimitError` for a finding that `--fail-on` asks for."""
+    day = arguments.selection.day
+    done = report_day(spark, arguments.warehouse, day, arguments.policy, arguments.config, arguments.inventory, arguments.now)
+    summary = report_summary(done)
+    arguments.notices.send(done.document, done.url)
+    grave = SEVERITIES[: SEVERITIES.index(arguments.fail_on) + 1] if arguments.fail_on else ()
+    count = sum(done.document["verdict"]["open"][severity] for severity in grave)
+    if count:
+        print(summary)
+        raise DayLimitError(f"{day}: {count:,} findings of severity {arguments.fail_on} or graver are open (--fail-on); the report is done")
+    return summary
+
+
+def is_done(arguments: DayArguments) -> bool:
+    """Whether the day's report was made from the same objects, settings, policy, inventory and release, and nothing is provisional."""
+    day, selection = arguments.selection.day, arguments.selection
+    latest = versions(arguments.warehouse, day)[-1:]
+    wanted = {
+        "code_version": flowlog_udfs.__version__,
+        "config_digest": arguments.config.digest(),
+        "policy_digest": arguments.policy.digest(),
+        "inventory_digest": arguments.inventory.digest() if arguments.inventory else None,
+        "stale": None,
+    }
+    if not latest or any(latest[0][name] != value for name, value in wanted.items()):
+        return False
+    _, listing = list_source(selection, arguments.config, held_elsewhere(arguments.warehouse, day))
+    listed = {(one.stored.key, one.stored.etag) for one in listing.objects}
+    read = {(row["key"], row["etag"]) for row in day_rows(arguments.warehouse, OBJECTS, day, ["key", "etag"])}
+    return listed == read
+
+
 STEPS: dict[str, Step] = {
     "ingest_records": ingest_records,
     "attribute_initiators": attribute_initiators,
     "map_nat": map_nat,
     "total_subnet_bytes": total_subnet_bytes,
+    "report_compliance": report_compliance,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -44,8 +44,27 @@ def replace_partition(
     `StorageError` when the table cannot be committed.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
+    _commit(uri, options, schema, day, files, notes, replaces=True)
+
+
+def append_files(uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction]) -> None:
+    """Add `files` to the partition `day` in one commit; creates the table if need be. Raises `StorageError` when it cannot be committed."""
+    _commit(uri, options, schema, day, files, {}, replaces=False)
+
+
+def _commit(
+    uri: str,
+    options: Mapping[str, str],
+    schema: pa.Schema,
+    day: date,
+    files: Sequence[AddAction],
+    notes: dict[str, str],
+    *,
+    replaces: bool,
+) -> None:
     properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
+    filters = [("day", "=", str(day))] if replaces else None
     lost: DeltaError | None = None
     for _ in range(COMMIT_TRIES):
         table = open_table(uri, options)
@@ -55,9 +74,8 @@ def replace_partition(
                     uri, columns, list(files), "error", ["day"], storage_options=dict(options), commit_properties=properties
                 )
             else:
-                table.create_write_transaction(
-                    list(files), "overwrite", columns, ["day"], [("day", "=", str(day))], commit_properties=properties
-                )
+                mode: Literal["overwrite", "append"] = "overwrite" if replaces else "append"
+                table.create_write_transaction(list(files), mode, columns, ["day"], filters, commit_properties=properties)
             return
         except CommitFailedError as error:
             lost = error

@@ -1,4 +1,4 @@
-"""One day from the prefix tree to tables `objects`, `records`, `records_tgw` and `rejects`.
+"""One day from the prefix tree to tables `objects`, `records`, `records_tgw`, `rejects` and `coverage`.
 
 The driver lists, plans and cuts the objects into tasks of even size. Each task reads its objects once (`objects.read_object`), writes part
 files and hands back one row per object and per file. The driver checks that every line is accounted for and replaces the day in each table.
@@ -11,7 +11,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -22,9 +22,11 @@ from pyspark.sql import DataFrame, SparkSession
 import flowlog_udfs
 from flowlog_udfs.checks import broken_limit, reconcile
 from flowlog_udfs.config import Config
+from flowlog_udfs.coverage import COVERAGE_TABLE, SIGHTINGS, coverage, handed_back, misfiled, sightings, summed
 from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
 from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks
 from flowlog_udfs.formats import LogFormat, plan_formats
+from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.keys import ListedObject, Listing, list_day
 from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
@@ -40,6 +42,8 @@ _WRITTEN_BY_TASKS = {table.name: table for table in (RECORDS_TABLE, RECORDS_TGW_
 
 HELD_BYTES = 192 << 20
 """Arrow bytes of one object that are held back until it is known to be whole; a larger object gets part files of its own."""
+HELD_SIGHTINGS = 256
+"""Tables of sightings that a task holds before it adds them up."""
 SMALLEST_TASK_BYTES = 4 << 20
 OBJECT_BYTES = 64 << 10
 """What an object weighs beside its bytes: to open and parse an empty one takes as long as so many bytes of a large one."""
@@ -51,9 +55,10 @@ _OUTCOME = pa.schema(
         ("object", pa.struct(list(OBJECT_COLUMNS))),
         ("table", pa.string()),
         ("part", pa.struct([("key", pa.string()), ("size_bytes", pa.int64()), ("rows", pa.int64()), ("statistics", pa.string())])),
+        ("seen", pa.struct(list(SIGHTINGS))),
     ]
 )
-"""What a task hands back: a row per object and a row per part file."""
+"""What a task hands back: a row per object, a row per part file, and what it saw of each interface in each hour."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +94,16 @@ class Ingested:
     @property
     def misfiled(self) -> Counter[date]:
         """Rows of other days, by day, that lie where the run of their day does not look (`ObjectRow.other_days` has all)."""
-        found: Counter[date] = Counter()
-        for row in self.objects:
-            for other, count in row.other_days.items():
-                begin = datetime.combine(other, time(), timezone.utc)
-                if not begin <= row.published_at < begin + timedelta(days=1, hours=self.late_hours):
-                    found[other] += count
-        return found
+        return sum((misfiled(row, self.late_hours) for row in self.objects), Counter())
 
 
-def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, config: Config, now: datetime) -> Ingested:
-    """Replace the day in `objects`, `records`, `records_tgw` and `rejects` with what the source holds of it.
+def ingest_day(
+    spark: SparkSession, selection: Selection, warehouse: Warehouse, config: Config, inventory: Inventory | None, now: datetime
+) -> Ingested:
+    """Replace the day in `objects`, `records`, `records_tgw`, `rejects` and `coverage` with what the source holds of it.
 
-    Past a limit of `[ingest]` only `objects` and `rejects` are replaced and `broken_limit` says why. Raises `DayLimitError` for an empty
-    listing, which replaces nothing, and `ReconciliationError` when counts do not agree, which replaces nothing either.
+    Past a limit of `[ingest]` only `objects`, `rejects` and `coverage` are replaced and `broken_limit` says why. Raises `DayLimitError` for
+    an empty listing, which replaces nothing, and `ReconciliationError` when counts do not agree, which replaces nothing either.
     """
     storage, listing, plan = _prepare(selection, config, also=held_elsewhere(warehouse, selection.day))
     warehouse.prove_writable()
@@ -120,7 +121,10 @@ def ingest_day(spark: SparkSession, selection: Selection, warehouse: Warehouse, 
     broken = broken_limit(objects, config.ingest)
     kept = (REJECTS,) if broken else (RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)
     own = pa.Table.from_pylist([row.to_dict() for row in objects], OBJECT_COLUMNS)
-    warehouse.replace_day(OBJECTS, selection.day, warehouse.write_rows(OBJECTS, selection.day, own), inputs=inputs, now=now)
+    seen = handed_back(outcomes.column("seen"))
+    covered = coverage(selection.day, objects, seen, late_hours=config.ingest.late_hours, skipped=listing.skipped, inventory=inventory)
+    for one, rows in ((OBJECTS, own), (COVERAGE_TABLE, covered)):
+        warehouse.replace_day(one, selection.day, warehouse.write_rows(one, selection.day, rows), inputs=inputs, now=now)
     for table in _WRITTEN_BY_TASKS.values():
         if table in kept:
             warehouse.replace_day(table, selection.day, parts[table.name], inputs=inputs, now=now)
@@ -151,19 +155,17 @@ def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
     return frozenset(found)
 
 
-def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
+def list_source(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing]:
+    """The source, and what it holds of the day, `also` these keys; raises `UsageError` for a folder that is not there."""
     storage, prefix = open_storage(selection.source)
     if isinstance(storage, FolderStorage) and not os.path.isdir(storage.root):
         raise UsageError(f"{selection.source}: no such folder; give the folder that holds AWSLogs/")
-    listing = list_day(
-        storage,
-        prefix,
-        selection.day,
-        late_hours=config.ingest.late_hours,
-        accounts=selection.accounts,
-        regions=selection.regions,
-        also=also,
-    )
+    hours, accounts, regions = config.ingest.late_hours, selection.accounts, selection.regions
+    return storage, list_day(storage, prefix, selection.day, late_hours=hours, accounts=accounts, regions=regions, also=also)
+
+
+def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
+    storage, listing = list_source(selection, config, also)
     if not listing.objects:
         raise DayLimitError(
             f"{selection.source}: no flow log objects for {selection.day}; nothing was replaced. "
@@ -192,6 +194,7 @@ def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[L
 def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehouse: Warehouse, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
     """Read a task's objects, write part files, hand back what became of them."""
     outcomes: list[dict[str, Any]] = []
+    seen: list[pa.Table] = []
     shared = _Parts(warehouse, plan.day)
     for batch in batches:
         for listed in batch.to_pylist():
@@ -199,9 +202,11 @@ def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehou
             own = _Parts(warehouse, plan.day)
             held: list[Chunk] = []
             held_bytes = 0
+            sighted: list[pa.Table] = []
             try:
                 for chunk in read_object(storage, row, plan):
                     held.append(chunk)
+                    sighted += [sightings(chunk.rows, row)] if chunk.rows is not None else []
                     held_bytes += chunk.rows.nbytes if chunk.rows is not None else 0
                     if held_bytes > HELD_BYTES:
                         own.write(row.key, held)
@@ -212,8 +217,11 @@ def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehou
             else:
                 (own if own.is_used else shared).write(row.key, held)
                 outcomes += own.close()
-            outcomes.append({"object": row.to_dict(), "table": None, "part": None})
+                seen += sighted
+                seen = [summed(seen)] if len(seen) > HELD_SIGHTINGS else seen
+            outcomes.append({"object": row.to_dict()})
     outcomes += shared.close()
+    outcomes += [{"seen": row} for row in summed(seen).to_pylist()]
     yield from pa.Table.from_pylist(outcomes, _OUTCOME).to_batches()
 
 
@@ -250,7 +258,7 @@ class _Parts:
                 self._writer(REJECTS).write(pa.Table.from_pylist(rows, REJECT_COLUMNS))
 
     def close(self) -> list[dict[str, Any]]:
-        return [{"object": None, "table": name, "part": asdict(part)} for name, writer in self._writers.items() for part in writer.close()]
+        return [{"table": name, "part": asdict(part)} for name, writer in self._writers.items() for part in writer.close()]
 
     def discard(self) -> None:
         for writer in self._writers.values():

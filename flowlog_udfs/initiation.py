@@ -1,4 +1,4 @@
-"""A day's records to table `connections`: who initiated each; and to what the next steps are made of, `nat_legs` and `tallies`.
+"""A day's records to table `connections`: who initiated each; to `interfaces`; and to `nat_legs` and `tallies`, inputs of the next.
 
 Passes over the day's part files: the survey learns the interfaces, the second pass gathers clues, the third brings the rows of each
 five-tuple together and works them out. Only where two objects look like one delivery are their rows compared first.
@@ -38,6 +38,7 @@ from flowlog_udfs.nat import LEGS
 from flowlog_udfs.observed import OBSERVED
 from flowlog_udfs.parts import PartFile
 from flowlog_udfs.peers import AwsRanges
+from flowlog_udfs.presence import INTERFACES_TABLE, presence
 from flowlog_udfs.redelivery import redelivered, row_hashes, suspects
 from flowlog_udfs.scan import RowGroup, Scanned, row_groups, scan
 from flowlog_udfs.services import PortRules, default_services, load_services
@@ -90,7 +91,7 @@ class Initiation:
 def attribute_day(
     spark: SparkSession, warehouse: Warehouse, day: date, config: Config, inventory: Inventory | None, now: datetime
 ) -> Initiation:
-    """Replace the day in `connections`, `nat_legs` and `tallies` from its `records`.
+    """Replace the day in `connections`, `interfaces`, `nat_legs` and `tallies` from its `records`.
 
     Raises `DayLimitError` when the day was not ingested, `ReconciliationError` when a byte was mislaid; then nothing is replaced.
     """
@@ -101,7 +102,8 @@ def attribute_day(
     partitions = sum(group.rows for group in groups) // ROWS_PER_PARTITION + 2
     groups = _mark_redelivered(spark, warehouse, groups, objects, partitions)
     logs = subscriptions(objects, inventory)
-    found = _survey(spark, warehouse, day, groups, logs, inventory, config)
+    surveyed = _survey(spark, warehouse, groups, logs)
+    found = merge(surveyed, logs, midnight_of(day), inventory, config.networks.links)
     ranges = AwsRanges.load(Path(config.attribution.ip_ranges)) if config.attribution.ip_ranges else None
     vantage = Vantage.of(found, logs, scopes_of(found, inventory, ranges), inventory)
     services = load_services(Path(config.attribution.services)) if config.attribution.services else default_services()
@@ -125,7 +127,8 @@ def attribute_day(
     origin = warehouse.origin(CONNECTIONS_TABLE, day - timedelta(days=1))
     carried_from = origin.inputs if origin else None
     inputs = day_digest(objects, config, inventory, carried_from)
-    for table in (TALLIES_TABLE, LEGS_TABLE, CONNECTIONS_TABLE):
+    parts[INTERFACES_TABLE.name] = warehouse.write_rows(INTERFACES_TABLE, day, presence(surveyed, found, logs))
+    for table in (TALLIES_TABLE, LEGS_TABLE, INTERFACES_TABLE, CONNECTIONS_TABLE):
         warehouse.replace_day(table, day, parts[table.name], inputs=inputs, now=now, carried_from=carried_from)
     marked = sum(int(np.unpackbits(np.frombuffer(one.redelivered, np.uint8)).sum()) for one in groups if one.redelivered)
     return Initiation(by_basis, by_state, marked, len(yesterday[0].key), tuple(map(str, found.networks.refused)))
@@ -192,23 +195,14 @@ def _delivery(row: Mapping[str, Any]) -> str:
     return str(row["flow_log_id"]) if timed else f"{row['flow_log_id']} {row['published_at']}"
 
 
-def _survey(
-    spark: SparkSession,
-    warehouse: Warehouse,
-    day: date,
-    groups: list[RowGroup],
-    logs: Mapping[str, Subscription],
-    inventory: Inventory | None,
-    config: Config,
-) -> Survey:
+def _survey(spark: SparkSession, warehouse: Warehouse, groups: list[RowGroup], logs: Mapping[str, Subscription]) -> pa.Table:
     names_interfaces = frozenset(name for name, log in logs.items() if log.names_interfaces)
 
     def kernel(scanned: Scanned) -> Iterator[pa.RecordBatch]:
         for _, records in scanned:
             yield from survey(records, names_interfaces).to_batches()
 
-    surveyed = scan(spark, warehouse, groups, RECORDS_TABLE.schema, SURVEYED, kernel, SURVEY).toArrow()
-    return merge(surveyed, logs, midnight_of(day), inventory, config.networks.links)
+    return scan(spark, warehouse, groups, RECORDS_TABLE.schema, SURVEYED, kernel, SURVEY).toArrow()
 
 
 def _clues(

@@ -8,6 +8,7 @@ from datetime import date
 from flowlog_udfs.ingest import Ingested
 from flowlog_udfs.initiation import Initiation
 from flowlog_udfs.nat import UNPAIRED
+from flowlog_udfs.reporting import Reported
 from flowlog_udfs.totals import Totals
 from flowlog_udfs.translation import Translation
 
@@ -71,6 +72,16 @@ def totals_summary(done: Totals) -> str:
         parts = " + ".join(f"{value:,} {bucket}" for bucket, value in found.items() if bucket != "raw")
         lines.append(f"{f'bytes by {scope}':<20} {found.get('raw', 0):,} = {parts or 0}")
     return "\n".join(lines)
+
+
+def report_summary(done: Reported) -> str:
+    """The verdict, what is open, and where the report is."""
+    verdict = done.document["verdict"]
+    found = ", ".join(f"{severity} {count:,}" for severity, count in verdict["open"].items() if count)
+    rules = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in verdict["rules"].items())
+    lines = [f"verdict    {verdict['sentence']}{f' ({found})' if found else ''}", f"rules      {rules}"]
+    lines += [f"note       {text}" for text in (verdict["provisional"], verdict["stale"]) if text]
+    return "\n".join([*lines, f"report     {done.url}"])
 
 
 def _shares(counts: Mapping[str, int], total: int) -> str:

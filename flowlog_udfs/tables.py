@@ -90,6 +90,16 @@ class Warehouse:
         files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
         delta.replace_partition(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs, carried_from)
 
+    def append(self, table: Table, day: date, rows: pa.Table, *, now: datetime) -> None:
+        """Add rows to a table's day: for tables that nothing is ever taken from. Raises `StorageError` when it is refused."""
+        folder = self._folder(table)
+        writer = PartWriter(self.storage, f"{folder}day={day}/", table.schema, table.skipping_columns)
+        writer.write(rows)
+        parts = writer.close()
+        if self.table_format == "delta":
+            files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
+            delta.append_files(self._uri(table), self._options(), logical_schema(table.schema), day, files)
+
     def origin(self, table: Table, day: date) -> delta.Origin | None:
         """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""
         if self.table_format == "parquet":

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 DAY_FOLDERS = ds.partitioning(pa.schema([("day", pa.date32())]), flavor="hive")
-TABLES = ("objects", "records", "records_tgw", "rejects")
+TABLES = ("objects", "records", "records_tgw", "rejects", "coverage")
 
 
 def rows(warehouse: object, name: str) -> list[dict[str, Any]]:

@@ -84,11 +84,12 @@ def test_too_many_rejects_are_status_2_and_keep_the_records(run: RunDay, tree: L
     capsys.readouterr()
     assert run(tmp_path / "logs", tmp_path / "tables", "--table-format", table_format) == 2
     assert last_line(capsys) == (
-        "flowlog: 4 of 303 lines were rejected, more than [ingest] max_rejected_share = 0.01: only objects and rejects were replaced"
+        "flowlog: 4 of 303 lines were rejected, more than [ingest] max_rejected_share = 0.01: only objects, rejects and coverage were replaced"
     )
     after = all_rows(tmp_path / "tables")
     assert (after["records"], after["records_tgw"]) == (allowed["records"], allowed["records_tgw"])
     assert sum(row["rejects"] for row in after["objects"]) == len(after["rejects"]) == 4
+    assert sum(row["rejects"] for row in after["coverage"]) == 4
     if table_format == "delta":
         # What was written of the refused records is gone again; only what a former commit named may lie there unseen.
         unseen = part_files(tmp_path / "tables") - visible_files(tmp_path / "tables")
@@ -106,7 +107,9 @@ def test_too_many_broken_objects_are_status_2(run: RunDay, tree: LogTree, tmp_pa
     tree.text("10T0005", GOOD)
     broken = tree.put("10T0010", packed([V2, *GOOD])[:-20])
     assert run(tmp_path / "logs", tmp_path / "tables") == 2
-    assert last_line(capsys).startswith("flowlog: 1 of 2 objects failed, more than [ingest] max_failed_share = 0.01: only objects and")
+    assert last_line(capsys).startswith(
+        "flowlog: 1 of 2 objects failed, more than [ingest] max_failed_share = 0.01: only objects, rejects and"
+    )
     [failed] = [row for row in rows(tmp_path / "tables", "objects") if row["status"] == "failed"]
     assert (failed["key"], failed["error"], failed["lines"], failed["records"]) == (broken, "damaged: the gzip stream is cut short", 0, 0)
     assert not (tmp_path / "tables" / "records" / "_delta_log").exists()

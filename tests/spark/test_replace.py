@@ -128,7 +128,7 @@ def test_two_first_runs_at_once_do_not_double_the_day(spark, nasty: NastyRun, tm
     ended = []
 
     def one_run() -> None:
-        ended.append(ingest_day(spark, Selection(str(nasty.source), DAY), Warehouse.open(str(tmp_path)), Config(), NOW))
+        ended.append(ingest_day(spark, Selection(str(nasty.source), DAY), Warehouse.open(str(tmp_path)), Config(), None, NOW))
 
     runs = [threading.Thread(target=one_run) for _ in range(2)]
     for thread in runs:

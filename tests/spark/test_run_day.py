@@ -37,11 +37,13 @@ OBJECTS = [
     "error",
 ]
 DERIVED = ["start_time", "end_time", "flow_log_id", "object_key", "extra_fields"]
+COVERED = ["objects", "failed_objects", "size_bytes", "lines", "rejects", "records", "accepted", "rejected", "nodata", "skipdata"]
 FIRST_COLUMNS = {
     "objects": OBJECTS,
     "records": [*(field.column for field in FIELDS), *DERIVED],
     "records_tgw": [*(field.column for field in TGW_FIELDS), *DERIVED],
     "rejects": ["object_key", "line_number", "line", "reason"],
+    "coverage": ["account_id", "region", "flow_log_id", "hour", *COVERED],
 }
 INTEGERS = {"version", "srcport", "dstport", "protocol", "tcp_flags", "traffic_path", "encryption_status"}
 TYPES = (
@@ -49,6 +51,8 @@ TYPES = (
     | dict.fromkeys([field.column for field in TGW_FIELDS if field.column.startswith("packets_lost")], "bigint")
     | dict.fromkeys(["start_time", "end_time", "last_modified", "published_at"], "timestamp")
     | dict.fromkeys(INTEGERS, "int")
+    | dict.fromkeys([*COVERED, "rejects"], "bigint")
+    | {"hour": "timestamp"}
     | {"extra_fields": "map<string,string>", "day": "date"}
 )
 
@@ -70,6 +74,16 @@ def test_columns_and_types(spark, nasty: NastyRun, name: str):
     assert fixed == {column: TYPES.get(column, "string") for column in FIRST_COLUMNS[name]}
     assert frame.dtypes[-1] == ("day", "date")
     assert in_order(frame.toArrow()) == rows(nasty.warehouse, name)
+
+
+def test_coverage_adds_up_to_the_objects(nasty: NastyRun):
+    covered, read = rows(nasty.warehouse, "coverage"), rows(nasty.warehouse, "objects")
+    for name in ("size_bytes", "lines", "rejects", "records"):
+        assert sum(row[name] for row in covered) == sum(row[name] for row in read), name
+    assert sum(row["objects"] for row in covered) == len(read)
+    assert sum(row["skipped_objects"] for row in covered) == 1
+    flow_logs = {(row["account_id"], row["region"], row["flow_log_id"]) for row in read}
+    assert len(covered) == 24 * len(flow_logs) + 1
 
 
 def test_every_line_of_every_object_is_accounted_for(nasty: NastyRun):

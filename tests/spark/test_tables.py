@@ -18,10 +18,11 @@ from stored import TABLES, in_order, log_entries, rows
 
 from flowlog_udfs import parts
 from flowlog_udfs.errors import UsageError
+from flowlog_udfs.coverage import COVERAGE_TABLE
 from flowlog_udfs.ingest import OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS
 from flowlog_udfs.tables import Table, Warehouse
 
-SKIPPING = {table.name: table.skipping_columns for table in (OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)}
+SKIPPING = {table.name: table.skipping_columns for table in (OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS, COVERAGE_TABLE)}
 NOW = datetime(2026, 3, 12, tzinfo=timezone.utc)
 
 

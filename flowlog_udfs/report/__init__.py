@@ -1,0 +1,1 @@
+"""The daily compliance report: its document, its page, and how versions of it are kept."""

@@ -1,0 +1,125 @@
+"""A day's report into the warehouse: each version in a folder of its own, never written again, and the latest beside them.
+
+    reports/day=D/<digest>/report.html, report.json     a version
+    reports/day=D/report.html, report.json              the same bytes as the latest version's
+
+Which version follows which is in table `runs`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from flowlog_udfs import ledger
+from flowlog_udfs.errors import ObjectError
+from flowlog_udfs.report.document import to_json
+from flowlog_udfs.report.page import render
+from flowlog_udfs.report.schema import validate
+from flowlog_udfs.tables import Warehouse
+
+FILES = ("report.html", "report.json")
+COMPARED = (
+    ("verdict", ("verdict", "sentence")),
+    ("objects read", ("inputs", "objects")),
+    ("content of the objects", ("inputs", "objects_digest")),
+    ("policy", ("inputs", "policy", "digest")),
+    ("inventory", ("inputs", "inventory")),
+    ("records", ("coverage", "totals", "records")),
+    ("rejects", ("coverage", "totals", "rejects")),
+    ("provisional", ("verdict", "provisional")),
+    ("stale", ("verdict", "stale")),
+    ("version of flowlog", ("flowlog_version",)),
+)
+"""What a new version says of the one before it."""
+
+
+def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_digest: str, now: datetime) -> dict[str, Any]:
+    """Write a version of a day's report, make it the latest and enter it in the ledger; returns the document as it stands there.
+
+    A version that is there already is left as it is: its evidence is never overwritten.
+    """
+    folder = f"{warehouse.prefix}reports/day={day}/"
+    digest = document["digest"]
+    there = {stored.key for stored in warehouse.storage.objects(f"{folder}{digest}/")}
+    kept = _read(warehouse, f"{folder}{digest}/report.json") if {f"{folder}{digest}/{name}" for name in FILES} <= there else None
+    if kept is None:
+        former = [row["digest"] for row in ledger.versions(warehouse, day)][-1:]
+        before = _read(warehouse, f"{folder}{former[0]}/report.json") if former else None
+        document["supersedes"] = {"digest": former[0], "changes": _changes(before, document)} if former and before else None
+        validate(document)
+        _put(warehouse, f"{folder}{digest}/", {"report.html": render(document), "report.json": to_json(document)})
+    for name in FILES:
+        with warehouse.storage.open(f"{folder}{digest}/{name}") as stream:
+            _put(warehouse, folder, {name: stream.read().decode()})
+    standing = kept or document
+    ledger.enter(warehouse, day, _run(standing) | {"config_digest": config_digest}, now)
+    return standing
+
+
+def report_url(warehouse: Warehouse, day: date) -> str:
+    """Where the latest report of a day is."""
+    return warehouse.storage.url(f"{warehouse.prefix}reports/day={day}/report.html")
+
+
+def _run(document: Mapping[str, Any]) -> dict[str, Any]:
+    logs, totals, inputs = document["coverage"]["flow_logs"], document["coverage"]["totals"], document["inputs"]
+    measured = {one["name"]: one["today"] for one in document["changes"]["measures"]}
+    return {
+        "digest": document["digest"],
+        "code_version": document["flowlog_version"],
+        "policy_digest": inputs["policy"]["digest"],
+        "inventory_digest": inputs["inventory"]["digest"] if inputs["inventory"] else None,
+        "objects": inputs["objects"],
+        "records": totals["records"],
+        "connections": measured["connections"],
+        "rejected_connections": measured["rejected connections"],
+        "complete": not totals["failed_objects"] and not any(log["empty_hours"] for log in logs),
+        "provisional": document["verdict"]["provisional"],
+        "stale": document["verdict"]["stale"],
+        "outcome": document["verdict"]["outcome"],
+        "open": sum(document["verdict"]["open"].values()),
+    }
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, str]]:
+    rows = []
+    for what, path in COMPARED:
+        then, now = _at(before, path), _at(after, path)
+        if then != now:
+            rows.append({"what": what, "before": _text(then), "after": _text(now)})
+    old, new = ({one["finding_id"] for one in document["findings"]} for document in (before, after))
+    if old != new:
+        rows.append({"what": "findings", "before": f"{len(old - new)} no longer there", "after": f"{len(new - old)} new"})
+    return rows
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        document = document[name] if document is not None else None
+    return document
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _read(warehouse: Warehouse, key: str) -> dict[str, Any] | None:
+    try:
+        with warehouse.storage.open(key) as stream:
+            found: dict[str, Any] = json.loads(stream.read())
+    except ObjectError:
+        return None
+    return found
+
+
+def _put(warehouse: Warehouse, folder: str, files: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="flowlog-report-") as scratch:
+        for name, text in files.items():
+            local = Path(scratch, name)
+            local.write_text(text, encoding="utf-8")
+            warehouse.storage.put(local, folder + name)

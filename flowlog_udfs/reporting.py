@@ -1,0 +1,145 @@
+"""The last step of a day: its tables judged by a policy, the report written and entered in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from flowlog_udfs.compliance import Judged, day_rows, days_before, judge_day
+from flowlog_udfs.config import Config
+from flowlog_udfs.connections import CONNECTIONS_TABLE
+from flowlog_udfs.coverage import COVERAGE_TABLE
+from flowlog_udfs.ingest import OBJECTS, REJECTS
+from flowlog_udfs.inventory import Inventory
+from flowlog_udfs.ledger import RUNS_TABLE, SIGNOFFS_TABLE, days_of, ledger
+from flowlog_udfs.peers import AwsRanges
+from flowlog_udfs.policy.findings import FINDINGS_TABLE
+from flowlog_udfs.policy.gaps import LEDGER_DAYS
+from flowlog_udfs.policy.model import Policy
+from flowlog_udfs.presence import INTERFACES_TABLE
+from flowlog_udfs.report.document import Inputs, Tables, document
+from flowlog_udfs.report.publishing import publish, report_url
+from flowlog_udfs.report.sections import Before
+from flowlog_udfs.subnets import RECONCILIATION_TABLE, SUBNET_BYTES_TABLE
+from flowlog_udfs.tables import Warehouse
+from flowlog_udfs.tallies import BUCKETS, SKIPDATA, TALLIES_TABLE
+
+_OBJECT_COLUMNS = (
+    *("key", "sha256", "error", "status", "account_id", "region", "flow_log_id", "published_at", "log_format"),
+    *("headers", "blank", "other_day", "other_days"),
+)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A published report: its document and where its page is."""
+
+    document: Mapping[str, Any]
+    url: str
+
+
+def report_day(
+    spark: SparkSession, warehouse: Warehouse, day: date, policy: Policy, config: Config, inventory: Inventory | None, now: datetime
+) -> Reported:
+    """Judge the day, replace it in `findings`, `assessments` and `external_peers`, publish its report and enter it in `runs`.
+
+    Raises `DayLimitError` when an earlier step was not run.
+    """
+    judged = judge_day(spark, warehouse, day, policy, config, inventory, now)
+    objects = day_rows(warehouse, OBJECTS, day, _OBJECT_COLUMNS)
+    analytics, carried_from = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
+    ranges = AwsRanges.load(Path(config.attribution.ip_ranges)) if config.attribution.ip_ranges else None
+    inputs = Inputs(
+        day,
+        objects=len(objects),
+        objects_digest=_objects_digest(objects),
+        analytics_digest=analytics,
+        inventory={"taken_at": _utc(inventory.taken_at), "digest": inventory.digest()} if inventory else None,
+        ip_ranges={"created": _utc(ranges.created)} if ranges else None,
+        provisional=_provisional(warehouse, day, objects, config.ingest.late_hours),
+        stale=_stale(warehouse, day, carried_from),
+    )
+    made = document(inputs, judged, _tables(warehouse, day, judged, objects))
+    return Reported(publish(warehouse, day, made, config.digest(), now), report_url(warehouse, day))
+
+
+def _tables(warehouse: Warehouse, day: date, judged: Judged, objects: list[dict[str, Any]]) -> Tables:
+    first = day - timedelta(days=LEDGER_DAYS)
+    runs, signoffs = (days_of(warehouse, table, first, day) for table in (RUNS_TABLE, SIGNOFFS_TABLE))
+    own = [{**row, "dispositions": dict(row["dispositions"])} for row in signoffs.get(day, [])]
+    reasons = Counter(row["reason"] for row in day_rows(warehouse, REJECTS, day, ["reason"]))
+    skipped: dict[tuple[str | None, str | None, str | None], set[int]] = defaultdict(set)
+    columns = ["hour", "account_id", "vpc_id", "subnet_id", "subnet_bucket"]
+    for row in day_rows(warehouse, TALLIES_TABLE, day, columns):
+        if row["subnet_bucket"] == BUCKETS[SKIPDATA] and row["hour"] is not None:
+            skipped[row["account_id"], row["vpc_id"], row["subnet_id"]].add(row["hour"] // 3600 % 24)
+    return Tables(
+        objects=objects,
+        subnet_bytes=day_rows(warehouse, SUBNET_BYTES_TABLE, day),
+        reconciliation=day_rows(warehouse, RECONCILIATION_TABLE, day),
+        skipped_hours={place: sorted(hours) for place, hours in skipped.items()},
+        reject_reasons=reasons,
+        before=[_before(warehouse, one) for one in days_before(warehouse, FINDINGS_TABLE, day)],
+        # The day itself has no row yet: a version cannot speak of itself.
+        ledger=ledger({one: rows for one, rows in runs.items() if one != day}, signoffs, day - timedelta(days=1), LEDGER_DAYS),
+        signoffs=sorted(own, key=lambda row: (row["signed_at"], row["reviewer"])),
+    )
+
+
+def _before(warehouse: Warehouse, day: date) -> Before:
+    """An earlier day in a few numbers, from its small tables."""
+    findings = day_rows(warehouse, FINDINGS_TABLE, day, ["finding_id", "rule", "severity", "subject", "status"])
+    run = max(days_of(warehouse, RUNS_TABLE, day, day).get(day, []), key=lambda row: row["version"], default=None)
+    totals = day_rows(warehouse, SUBNET_BYTES_TABLE, day, ["bytes"])
+    measures = {
+        "bytes": sum(row["bytes"] for row in totals),
+        "findings": sum(one["status"] != "suppressed" for one in findings),
+        "records": sum(row["records"] for row in day_rows(warehouse, COVERAGE_TABLE, day, ["records"])),
+        "interfaces": len({row["interface_id"] for row in day_rows(warehouse, INTERFACES_TABLE, day, ["interface_id"])}),
+    }
+    if run is not None:
+        measures |= {name.replace("_", " "): run[name] for name in ("connections", "rejected_connections")}
+    return Before(day, measures, findings)
+
+
+def _objects_digest(objects: list[dict[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for row in sorted(objects, key=lambda row: str(row["key"])):
+        digest.update(f"{row['key']} {row['sha256']} {row['error']}\n".encode())
+    return digest.hexdigest()
+
+
+def _provisional(warehouse: Warehouse, day: date, objects: list[dict[str, Any]], late_hours: int) -> str | None:
+    """Why rows of the day may be missing: the next day was not read, or its run met rows that no run of this day has read."""
+    after = day + timedelta(days=1)
+    later = [one for one in (after, after + timedelta(days=1)) if warehouse.has_day(OBJECTS, one)]
+    if after not in later:
+        return f"{after} was not read yet; its run names rows of this day that were delivered late."
+    mine = {row["key"] for row in objects}
+    begin = datetime.combine(day, time(), timezone.utc)
+    late = 0
+    for one in later:
+        for row in day_rows(warehouse, OBJECTS, one, ["key", "published_at", "other_days"]):
+            held = dict(row["other_days"]).get(day, 0)
+            if held and row["key"] not in mine and not begin <= row["published_at"] < begin + timedelta(days=1, hours=late_hours):
+                late += held
+    return f"{late:,} rows of this day were delivered later than its run looks; run the day again to hold them." if late else None
+
+
+def _stale(warehouse: Warehouse, day: date, carried_from: str | None) -> str | None:
+    """Whether the day before was worked out anew since this day leaned on it."""
+    yesterday = warehouse.origin(CONNECTIONS_TABLE, day - timedelta(days=1))
+    if yesterday is None or yesterday.inputs == carried_from:
+        return None
+    return f"{day - timedelta(days=1)} was worked out anew after this day, which leans on it; run this day again."
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

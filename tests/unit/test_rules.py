@@ -1,0 +1,237 @@
+"""Every rule about connections: what it finds, and what looks like it and is none."""
+
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judging import DAY, NOON, connection, judged, policy_of, refused, told
+
+from flowlog_udfs.inventory import read_inventory
+
+SEGMENTED = """
+[[segment]]
+name = "cardholder"
+cidrs = ["10.0.16.0/20"]
+sensitive = true
+[[segment]]
+name = "app"
+cidrs = ["10.0.2.0/24"]
+[[allow]]
+from = "app"
+to = "cardholder"
+ports = ["tcp/5432"]
+owner = "shop"
+approver = "A"
+business_need = "orders"
+ticket = "NET-1"
+expires = 2026-03-10
+"""
+WHO = 'owner = "o"\napprover = "a"\nbusiness_need = "n"\n'
+
+
+@pytest.mark.parametrize(
+    "row, rule, subject",
+    [
+        (connection("198.51.100.4", "10.0.1.5:22"), "admin-from-internet", "10.0.1.5 tcp/22"),
+        (connection("198.51.100.4", "10.0.1.5:3389", initiator_scope="aws-tenant"), "admin-from-internet", "10.0.1.5 tcp/3389"),
+        (connection("198.51.100.4", "10.0.1.5:22", state="unanswered"), "admin-from-internet-unanswered", "10.0.1.5 tcp/22"),
+        (connection("198.51.100.4", "10.0.1.5:5432"), "database-from-internet", "10.0.1.5 tcp/5432"),
+        (connection("10.0.1.5", "10.0.1.6:23"), "cleartext", "10.0.1.6 tcp/23"),
+        (connection("10.0.1.5", "10.0.1.6:23", encryption_status=0), "cleartext", "10.0.1.6 tcp/23"),
+        (connection("10.0.1.5", "198.51.100.53:53", protocol=17), "dns-to-internet", "10.0.1.5"),
+        (connection("10.0.1.5", "198.51.100.25:25"), "mail-to-internet", "10.0.1.5"),
+        (connection("10.0.1.5", "198.51.100.25:445", state="unanswered", verdict_by="sender"), "smb-to-internet", "10.0.1.5"),
+        (refused("198.51.100.4", "10.0.1.5", reject_reason="BPA"), "block-public-access", "internet → own 10.0.1.5 tcp/443"),
+        (refused("10.0.1.5", "10.0.1.9", reject_reason="EC"), "endpoint-encryption", "own → own 10.0.1.9 tcp/443"),
+    ],
+)
+def test_a_case_of_each_rule(row: dict[str, Any], rule: str, subject: str) -> None:
+    [one] = judged([row])
+    assert (one["rule"], one["subject"], one["status"], one["vpc_id"], one["region"]) == (rule, subject, "open", "vpc-1", "us-east-1")
+    assert (one["connections"], one["peers"], one["first_seen"], one["last_seen"]) == (1, 1, NOON, NOON)
+    [example] = one["examples"]
+    assert (example["initiator_addr"], example["responder_port"]) == (row["initiator_addr"], row["responder_port"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        connection("10.0.1.5", "198.51.100.4:22"),  # a reply from port 22 of the internet is no violation
+        connection("10.0.1.5", "10.0.1.6:22"),
+        refused("198.51.100.4", "10.0.1.5:22"),
+        connection("198.51.100.4", "10.0.1.5:22", basis="none", confidence=0.0),
+        connection("198.51.100.4", "10.0.1.5:22", basis="port-order", confidence=0.4),
+        connection("198.51.100.4", "10.0.1.5:22", traffic_class="tunnel"),
+        connection("198.51.100.4", "10.0.1.5:22", initiator_scope="aws-service"),
+        connection("198.51.100.4", "10.0.1.5:22", initiator_scope="public-unclassified"),
+        connection("198.51.100.4", "10.0.1.5:22", protocol=17),
+        connection("10.0.1.5", "10.0.1.6:23", encryption_status=1),  # Nitro encrypts it
+        connection("10.0.1.5", "10.0.1.6:23", state="rejected"),
+        connection("10.0.1.5", "10.0.1.6:443", encryption_status=0),  # not encrypted by the network is not clear text
+        connection("10.0.1.5", "10.0.0.2:53", protocol=17),
+    ],
+)
+def test_what_is_no_case(row: dict[str, Any]) -> None:
+    assert judged([row]) == []
+
+
+def test_an_approved_resolver_may_be_asked(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, '[rules.dns-to-internet]\napproved = ["198.51.100.0/28"]\n')
+    rows = [connection("10.0.1.5", f"198.51.100.{n}:53", protocol=17) for n in (8, 99)]
+    [one] = judged(rows, policy)
+    assert (one["connections"], one["examples"][0]["responder_addr"]) == (1, "198.51.100.99")
+
+
+def test_a_finding_counts_its_connections_peers_and_bytes_and_shows_the_earliest_of_different_peers() -> None:
+    rows = [
+        connection(f"198.51.100.{n % 8}", "10.0.1.5:22", first_start=NOON + timedelta(minutes=n), last_end=NOON + timedelta(minutes=n + 1))
+        for n in range(16)
+    ]
+    [one] = judged(rows)
+    assert (one["connections"], one["peers"], one["bytes_sent"], one["bytes_received"]) == (16, 8, 16_000, 32_000)
+    assert (one["first_seen"], one["last_seen"]) == (NOON, NOON + timedelta(minutes=16))
+    assert [example["initiator_addr"] for example in one["examples"]] == [f"198.51.100.{n}" for n in range(5)]
+
+
+def test_segments_and_the_allow_list(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, SEGMENTED)
+    rows = [
+        connection("10.0.2.9", "10.0.16.7:5432"),  # on the allow-list
+        connection("10.0.2.9", "10.0.16.7:22"),  # another port
+        connection("10.0.3.9", "10.0.16.7:5432"),  # from no segment
+        connection("10.0.16.8", "10.0.16.7:5432"),  # inside the segment
+        connection("10.0.3.9", "10.0.2.7:3306"),  # into a segment that is not sensitive
+        connection("10.0.3.9", "10.0.4.7:3306"),  # no segment at all
+        connection("10.0.16.7", "198.51.100.9:443"),  # out to the internet
+        refused("10.0.3.9", "10.0.16.8:5432"),
+        connection("10.0.3.9", "10.0.16.9:5432", state="unanswered", verdict_by="sender"),  # left the sender, that is all
+        connection("10.0.3.9", "10.0.16.9:514", protocol=17, state="unanswered"),
+    ]
+    assert told(judged(rows, policy)) == [
+        ("segmentation", "app → cardholder 10.0.16.7 tcp/22"),
+        ("segmentation", "cardholder 10.0.16.7 → internet tcp/443"),
+        ("segmentation", "own → cardholder 10.0.16.7 tcp/5432"),
+        ("segmentation", "own → cardholder 10.0.16.9 udp/514"),
+        ("sensitive-across-segments", "own → app 10.0.2.7 tcp/3306"),
+        ("sensitive-across-segments", "own → cardholder 10.0.16.7 tcp/5432"),
+    ]
+
+
+def test_what_egress_let_out_and_ingress_refused_violates_no_segment(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, SEGMENTED)
+    assert judged([refused("10.0.3.9", "10.0.16.7:5432", rejected_bytes_sent=180, verdict_by="receiver")], policy) == []
+
+
+def test_a_lapsed_allow_row_allows_nothing(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, SEGMENTED.replace("2026-03-10", "2026-03-09"))
+    assert [rule for rule, _ in told(judged([connection("10.0.2.9", "10.0.16.7:5432")], policy))] == [
+        "segmentation",
+        "sensitive-across-segments",
+    ]
+
+
+def test_segments_by_subnet_vpc_and_tag(tmp_path: Path) -> None:
+    subnets = [{"SubnetId": "subnet-9", "VpcId": "vpc-9", "CidrBlock": "10.9.0.0/24", "Tags": [{"Key": "zone", "Value": "pci"}]}]
+    inventory = read_inventory({"TakenAt": "2026-03-10T00:00:00Z", "Subnets": subnets}, "inventory")
+    for key in ('subnets = ["subnet-9"]', 'vpcs = ["vpc-9"]', 'tags = { zone = "pci" }'):
+        policy = policy_of(tmp_path, f'[[segment]]\nname = "pci"\nsensitive = true\n{key}\n')
+        inside = {"responder_vpc_id": "vpc-9", "responder_subnet_id": "subnet-9"}
+        found = judged([connection("10.0.3.9", "10.9.0.7"), connection("10.0.3.9", "10.0.3.8")], policy, inventory)
+        assert found == []
+        assert told(judged([connection("10.0.3.9", "10.9.0.7", **inside)], policy, inventory)) == [
+            ("segmentation", "own → pci 10.9.0.7 tcp/443")
+        ]
+
+
+def test_a_range_of_own_addresses_holds_nobody_on_the_internet(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, '[[segment]]\nname = "all"\ncidrs = ["0.0.0.0/0"]\nsensitive = true\n')
+    assert told(judged([connection("198.51.100.4", "10.0.1.5")], policy)) == [("segmentation", "internet → all 10.0.1.5 tcp/443")]
+
+
+def test_exceptions_suppress_and_expire(tmp_path: Path) -> None:
+    exception = '[[exception]]\nrule = "admin-from-internet"\ninitiator = "198.51.100.0/28"\nticket = "NET-7"\n' + WHO
+    rows = [connection("198.51.100.4", "10.0.1.5:22"), connection("198.51.100.99", "10.0.1.5:22")]
+    ids = {}
+    for expires, status in ((DAY, "suppressed"), (DAY - timedelta(days=1), "expired")):
+        found = judged(rows, policy_of(tmp_path, exception + f"expires = {expires}\n"))
+        assert {(one["status"], one["exception"], one["connections"]) for one in found} == {(status, "NET-7", 1), ("open", None, 1)}
+        ids[status] = {one["finding_id"] for one in found}
+    assert ids["suppressed"] == ids["expired"]
+    not_yet = policy_of(tmp_path, exception + f"expires = 2026-12-31\nstarts = {DAY + timedelta(days=1)}\n")
+    assert {one["status"] for one in judged(rows, not_yet)} == {"open", "expired"}
+
+
+@pytest.mark.parametrize(
+    "scope, covered",
+    [
+        ('vpc = "vpc-1"', True),
+        ('vpc = "vpc-2"', False),
+        ('responder = "10.0.1.0/24"', True),
+        ('responder = "10.0.2.0/24"', False),
+        ('ports = ["tcp/22"]', True),
+        ('ports = ["tcp/23"]', False),
+    ],
+)
+def test_the_scope_of_an_exception(tmp_path: Path, scope: str, covered: bool) -> None:
+    policy = policy_of(tmp_path, f'[[exception]]\nrule = "admin-from-internet"\nticket = "T"\nexpires = 2026-12-31\n{WHO}{scope}\n')
+    [one] = judged([connection("198.51.100.4", "10.0.1.5:22")], policy)
+    assert one["status"] == ("suppressed" if covered else "open")
+
+
+def test_one_source_at_one_port_of_500_hosts_is_one_sweep() -> None:
+    rows = [refused("198.51.100.9:40950", f"10.0.{n // 250}.{n % 250}:60001", responder_vpc_id=f"vpc-{n % 2}") for n in range(500)]
+    [one] = judged(rows)
+    assert (one["rule"], one["subject"], one["peers"], one["connections"]) == ("host-sweep", "198.51.100.9 → tcp/60001", 500, 500)
+    assert (one["vpc_id"], one["vpc_ids"]) == (None, ["vpc-0", "vpc-1"])
+
+
+@pytest.mark.parametrize(
+    "known", [{"initiator_kind": "proxy"}, {"initiator_scope": "aws-service"}, {"state": "established", "action": "ACCEPT"}]
+)
+def test_who_asks_many_hosts_and_sweeps_nobody(known: dict[str, Any]) -> None:
+    assert judged([refused("198.51.100.9", f"10.0.1.{n}:60001") | known for n in range(100)]) == []
+
+
+def test_sweeps_need_50_hosts_and_scans_20_ports() -> None:
+    assert judged([refused("198.51.100.9", f"10.0.1.{n}:60001") for n in range(49)] * 3) == []
+    assert told(judged([refused("198.51.100.9", f"10.0.1.{n}:60001") for n in range(50)])) == [("host-sweep", "198.51.100.9 → tcp/60001")]
+    assert judged([refused("198.51.100.9", f"10.0.1.1:{n}") for n in range(1, 20)]) == []
+    [one] = judged([refused("198.51.100.9", f"10.0.1.1:{n}") for n in range(1, 21)])
+    assert (one["rule"], one["subject"], one["peers"]) == ("port-scan", "198.51.100.9 → 10.0.1.1", 20)
+
+
+def test_the_same_private_address_in_two_vpcs_is_two_initiators() -> None:
+    rows = [refused("10.0.9.9", f"10.0.1.{n}:60001", initiator_vpc_id=f"vpc-{n % 2}") for n in range(80)]
+    assert [one for one in judged(rows) if one["rule"] == "host-sweep"] == []
+
+
+def test_refused_from_inside_needs_ten() -> None:
+    rows = [refused("10.0.1.5", f"10.0.9.{n}:22") for n in range(10)]
+    assert judged(rows[:9]) == []
+    assert told(judged(rows)) == [("refused-from-inside", "10.0.1.5")]
+
+
+def test_a_translated_connection_is_told_once_by_who_is_behind() -> None:
+    inside = connection("10.0.1.5", "198.51.100.25:25", nat_id="eni-nat", nat_leg="inside")
+    outside = connection("10.0.0.220:1111", "198.51.100.25:25", nat_id="eni-nat", nat_leg="outside", initiator_kind="proxy")
+    assert told(judged([inside, outside])) == [("mail-to-internet", "10.0.1.5")]
+    [unknown] = judged([outside])
+    assert (unknown["subject"], unknown["summary"]) == ("10.0.0.220", "1 connection, 1 peer, through the translator eni-nat")
+
+
+def test_no_order_and_no_cut_changes_findings(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, SEGMENTED)
+    rows = [connection(f"198.51.100.{n % 5}", f"10.0.16.{n % 3}:22", first_start=NOON + timedelta(seconds=n)) for n in range(40)]
+    rows += [refused("198.51.100.9", f"10.0.1.{n}:60001") for n in range(60)]
+    whole = judged(rows, policy)
+    assert len(whole) > 3
+    for seed in range(5):
+        assert judged(random.Random(seed).sample(rows, len(rows)), policy, batches=1 + seed % 3, partitions=1 + seed) == whole
+
+
+def test_ids_stay_the_same_from_day_to_day() -> None:
+    [one] = judged([connection("198.51.100.4", "10.0.1.5:22")])
+    [other] = judged([connection("203.0.113.77", "10.0.1.5:22", bytes_sent=9)] * 2)
+    assert one["finding_id"] == other["finding_id"]
