@@ -5,6 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
+DEMO_FROM := 2026-03-07
 SUBMIT := spark-submit --properties-file conf/spark-local.conf
 
 .PHONY: help setup setup-s3 demo demo-s3 test test-slow check bench notebooks zip lock clean
@@ -15,9 +16,10 @@ setup: ## build .venv with all that the other targets need, and resolve Delta's 
 	@.ci/setup
 setup-s3: setup ## add the JARs with which Spark itself reads tables on S3 (S3A)
 	@python .ci/resolve_jars.py s3
-demo: setup ## make a day of sample logs, run it whole, print the summary
-	@python jobs/make_sample_logs.py --output demo/logs --day $(DAY)
-	@$(SUBMIT) jobs/run_day.py --source demo/logs --warehouse demo/warehouse --day $(DAY) --inventory demo/logs/inventory.json
+demo: setup ## make a day of sample logs and three smaller days before it, run them whole; ends with the report's path
+	@python jobs/make_sample_logs.py --output demo/logs --day $(DAY) --history 3
+	@$(SUBMIT) jobs/run_day.py --source demo/logs --warehouse demo/warehouse --from $(DEMO_FROM) --to $(DAY) \
+	  --inventory demo/logs/inventory.json --policy demo/logs/policy.toml
 demo-s3: setup-s3 ## the same against a real S3 API on this machine
 	@.ci/demo_s3 $(DAY)
 test: setup ## the test suite

@@ -225,6 +225,8 @@ def _packed_keys(keys: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
             packed.append(number)
             free = 0
             continue
+        if packed and width == 0:
+            continue  # A key that is the same everywhere orders nothing.
         above = (number.astype(np.int64) if number.dtype.itemsize < 8 else number) - low
         if packed and width <= free:
             packed[-1] = (packed[-1] << width) | above.astype(np.int64, copy=False)

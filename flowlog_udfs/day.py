@@ -62,7 +62,7 @@ def report_compliance(spark: SparkSession, arguments: DayArguments) -> str:
 
 
 def is_done(arguments: DayArguments) -> bool:
-    """Whether the day's report was made from the same objects, settings, policy, inventory and release, and nothing is provisional."""
+    """Whether the day's report was made from the same objects, settings, policy, inventory and release, and is not stale."""
     day, selection = arguments.selection.day, arguments.selection
     latest = versions(arguments.warehouse, day)[-1:]
     wanted = {

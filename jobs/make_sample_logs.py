@@ -21,9 +21,11 @@ class _Arguments(argparse.ArgumentParser):
 def parse_arguments(argv: Sequence[str] | None) -> SampleRequest:
     """Read the command line; raises `UsageError` for what cannot be understood."""
     parser = _Arguments(prog="make_sample_logs.py", description=__doc__)
-    parser.add_argument("--output", required=True, metavar="DIR|s3://…", help="where AWSLogs/, truth/ and inventory.json go")
+    parser.add_argument("--output", required=True, metavar="DIR|s3://…", help="where AWSLogs/, truth/, inventory.json and policy.toml go")
     parser.add_argument("--day", required=True, type=date.fromisoformat, metavar="YYYY-MM-DD", help="the first day (UTC)")
     parser.add_argument("--days", type=int, default=1, help="how many days in a row")
+    parser.add_argument("--history", type=int, default=0, metavar="N", help="N smaller days before the first, of the same places")
+    parser.add_argument("--history-connections", type=int, default=1_500, metavar="N", help="about how many connections each of these has")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--connections", type=int, default=20_000, help="about how many connections")
     size.add_argument("--records", type=int, help="about how many records, instead")
@@ -33,9 +35,15 @@ def parse_arguments(argv: Sequence[str] | None) -> SampleRequest:
     parser.add_argument("--clean", action="store_const", const="clean", dest="profile", help="a day that breaks no rule: --profile clean")
     parser.add_argument("--format", choices=("text", "parquet", "mixed"), default="mixed", help="of the objects")
     parser.add_argument("--fields", choices=sorted(FORMATS), default="all", help="one log format for all, or each flow log its own")
+    parser.add_argument(
+        "--idle-rows",
+        action=argparse.BooleanOptionalAction,
+        help="a NODATA row for every interval without traffic, as AWS writes (default: for profiles default and clean, without --records)",
+    )
     given = parser.parse_args(argv)
-    names = ("output", "day", "days", "connections", "records", "objects", "seed", "profile", "fields")
-    return SampleRequest(file_format=given.format, **{name: getattr(given, name) for name in names})
+    names = ("output", "day", "days", "history", "history_connections", "connections", "records", "objects", "seed", "profile", "fields")
+    idle_rows = given.idle_rows if given.idle_rows is not None else given.records is None and given.profile in ("default", "clean")
+    return SampleRequest(file_format=given.format, idle_rows=idle_rows, **{name: getattr(given, name) for name in names})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

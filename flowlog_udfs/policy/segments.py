@@ -5,6 +5,7 @@ In: columns of table `connections`. Out: a code for each row, -1 for none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -31,6 +32,7 @@ class Segments:
     of_subnet: Mapping[str, int]
     of_vpc: Mapping[str, int]
     ranges: PrefixTable | None
+    listed: PrefixTable | None = None  # the inventory's ranges of its subnets and VPCs, for ends of which only the address is known
 
     @classmethod
     def of(cls, segments: Sequence[Segment], inventory: Inventory | None) -> Segments:
@@ -47,20 +49,37 @@ class Segments:
                     found.setdefault(name, place)
             for cidr in segment.cidrs:
                 ranges.setdefault(cidr, place)
-        table = PrefixTable.build(ranges.items()) if ranges else None
-        return cls(tuple(one.name for one in segments), np.array([one.sensitive for one in segments], dtype=bool), of_subnet, of_vpc, table)
+        held = Counter(cidr for one in (inventory.vpcs if inventory else ()) for cidr in one.cidrs)
+        held += Counter(cidr for one in (inventory.subnets if inventory else ()) for cidr in one.cidrs)
+        listed: dict[str, int] = {}
+        for one in inventory.subnets if inventory else ():
+            place = min(of_subnet.get(one.subnet_id, len(segments)), of_vpc.get(one.vpc_id, len(segments)))
+            listed |= {cidr: place for cidr in one.cidrs if place < len(segments) and held[cidr] == 1}
+        return cls(
+            tuple(one.name for one in segments),
+            np.array([one.sensitive for one in segments], dtype=bool),
+            of_subnet,
+            of_vpc,
+            PrefixTable.build(ranges.items()) if ranges else None,
+            PrefixTable.build(listed.items()) if listed else None,
+        )
 
     def holding(self, connections: pa.Table, end: str) -> Ints:
-        """The segment of each row's `initiator` or `responder`; ends on the internet are in none."""
+        """The segment of each row's `initiator` or `responder`; ends on the internet are in none.
+
+        Where neither subnet nor VPC of an end is known, the inventory's ranges tell it, those that two subnets share left aside.
+        """
         found = np.full(connections.num_rows, len(self.names))
         for column, places in ((f"{end}_subnet_id", self.of_subnet), (f"{end}_vpc_id", self.of_vpc)):
             code, words = codes(connections.column(column))
             known = np.array([*(places.get(word, len(self.names)) for word in words.to_pylist()), len(self.names)], np.int64)
             found = np.minimum(found, known[code])
-        if self.ranges is not None:
-            code, words = codes(connections.column(f"{end}_addr"))
-            matched = np.append(self.ranges.match(*packed(words)), -1)[code]
-            found = np.minimum(found, np.where(matched < 0, len(self.names), matched))
+        code, words = codes(connections.column(f"{end}_addr"))
+        homeless = np.asarray(connections.column(f"{end}_subnet_id").is_null()) & np.asarray(connections.column(f"{end}_vpc_id").is_null())
+        for table, rows in ((self.ranges, np.ones(len(code), dtype=bool)), (self.listed, homeless)):
+            if table is not None:
+                matched = np.append(table.match(*packed(words)), -1)[code]
+                found = np.minimum(found, np.where(rows & (matched >= 0), matched, len(self.names)))
         return np.where((found == len(self.names)) | in_scopes(connections, end, INTERNET_SCOPES), -1, found)
 
 

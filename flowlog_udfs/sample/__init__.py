@@ -4,7 +4,8 @@ Whole connections are drawn first; what every interface on their way logs of the
 AWS delivers. So the truth does not depend on any code that reads flow logs. The same request gives the same bytes, in memory of about
 500 bytes a record.
 
-    topology -> layout -> traffic -> ordinary, translated, odd -> observation -> rows -> faults -> delivery -> truth
+    topology -> layout -> traffic -> ordinary, translated, odd, violations -> observation, status -> rows -> faults -> delivery -> truth,
+    planted; beside the objects: inventory, policy
 """
 
 from __future__ import annotations

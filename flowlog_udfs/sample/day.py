@@ -19,23 +19,30 @@ from flowlog_udfs.sample.delivery import DAY, TAIL, DeliveryPlan, deliver, deliv
 from flowlog_udfs.sample.formats import ALPHABETICAL, ANNOUNCEMENT, DEFAULT, Format
 from flowlog_udfs.sample.inventory import inventory
 from flowlog_udfs.sample.layout import FlowLog, build_topology, flow_logs
-from flowlog_udfs.sample.observation import Observed, assign_ports, cut_records, find_streams, mark_duplicates, split_some, status_rows
+from flowlog_udfs.sample.observation import Observed, assign_ports, cut_records, find_streams, mark_duplicates, split_some
 from flowlog_udfs.sample.odd import ODD
 from flowlog_udfs.sample.ordinary import ORDINARY
+from flowlog_udfs.sample.planted import PlantedTruth
+from flowlog_udfs.sample.policy import policy
 from flowlog_udfs.sample.rows import midnight
+from flowlog_udfs.sample.status import StatusPlan, status_rows
+from flowlog_udfs.sample.topology import Topology
 from flowlog_udfs.sample.traffic import Draw, Traffic, TrafficKind
 from flowlog_udfs.sample.translated import TRANSLATED
 from flowlog_udfs.sample.truth import Day
 from flowlog_udfs.sample.truth_connections import connections_table, nat_table
 from flowlog_udfs.sample.truth_totals import bad_lines_table, objects_table, streams_table, subnet_table, totals_table
+from flowlog_udfs.sample.violations import VIOLATIONS
 from flowlog_udfs.storage import Storage, open_storage
 
-KINDS: tuple[TrafficKind, ...] = (*ORDINARY, *TRANSLATED, *ODD)
+KINDS: tuple[TrafficKind, ...] = (*ORDINARY, *TRANSLATED, *ODD, *VIOLATIONS)
 """Every kind of traffic. A new kind is a function in one of these tuples; it gets random numbers of its own and disturbs no other."""
 
 FORMATS: Mapping[str, Format | None] = {"announcement": ANNOUNCEMENT, "v2": DEFAULT, "v5": ALPHABETICAL, "all": None}
 BEFORE = 600
 """Seconds before the first midnight at which traffic begins."""
+DRAWS, HISTORY_DRAWS = 4, 6
+"""What tells the random numbers of traffic from all others of the same seed."""
 PILOT = 20_000
 SPLIT_SHARE = 0.002
 PUBLISHED_EVERY = 300
@@ -62,11 +69,16 @@ PROFILES: Mapping[str, Profile] = {
 class SampleRequest:
     """What to make. `records` (about so many) takes the place of `connections`; `objects` a day that of the profile's; `fields` is one
     of `FORMATS`; `streams` is whether to write the largest of the truth tables too.
+
+    `history` is how many smaller days of the same places there are before `day`, of `history_connections` each. `idle_rows` is whether
+    every interval without traffic has its NODATA row, as with AWS; without them nearly every interface falls silent at times.
     """
 
     output: str
     day: date
     days: int = 1
+    history: int = 0
+    history_connections: int = 1_500
     connections: int = 20_000
     records: int | None = None
     objects: int | None = None
@@ -75,6 +87,17 @@ class SampleRequest:
     fields: str = "all"
     file_format: Literal["text", "parquet", "mixed"] = "mixed"
     streams: bool = True
+    idle_rows: bool = False
+
+    @property
+    def first_day(self) -> date:
+        """The first day of all; times inside a sample count from its midnight."""
+        return self.day - timedelta(days=self.history)
+
+    @property
+    def all_days(self) -> int:
+        """How many days there are, those of the history included."""
+        return self.history + self.days
 
 
 @dataclass(frozen=True)
@@ -88,11 +111,12 @@ class SampleSummary:
 
 
 def make_sample(request: SampleRequest) -> SampleSummary:
-    """Write a sample: objects under `AWSLogs/`, truth under `truth/day=.../`, and `inventory.json`, all below the output.
+    """Write a sample: objects under `AWSLogs/`, truth under `truth/day=.../`, `inventory.json` and `policy.toml`, all below the output.
 
     Raises `UsageError` for a request that cannot be met and `StorageError` where the output cannot be written.
     """
-    if any(number is not None and number < 1 for number in (request.days, request.connections, request.records, request.objects)):
+    numbers = (request.days, request.connections, request.history_connections, request.records, request.objects)
+    if any(number is not None and number < 1 for number in numbers) or request.history < 0:
         raise UsageError("a sample needs at least one day, connection and object; give positive numbers")
     if request.profile not in PROFILES:
         raise UsageError(f"profile {request.profile!r}: give one of {', '.join(PROFILES)}")
@@ -101,10 +125,10 @@ def make_sample(request: SampleRequest) -> SampleSummary:
     connections = request.connections if request.records is None else _connections_for(request, profile, request.records)
     observed = observe(request, profile, connections)
     plan = _delivery_plan(request, profile, observed.logs)
-    order, parcels = delivery_order(observed, plan, request.days, np.random.default_rng([request.seed, 3]))
-    epoch = midnight(request.day)
+    order, parcels = delivery_order(observed, plan, request.all_days, np.random.default_rng([request.seed, 3]))
+    epoch = midnight(request.first_day)
     if plan.faults:
-        parcels = misdeliver(parcels, observed, request.days, request.seed, epoch)
+        parcels = misdeliver(parcels, observed, order, request.all_days, request.seed, epoch)
     objects = deliver(storage, prefix, observed, order, parcels, seed=request.seed, epoch=epoch, faults=plan.faults)
 
     late = np.zeros(len(observed.records), bool)
@@ -114,8 +138,11 @@ def make_sample(request: SampleRequest) -> SampleSummary:
         local = Path(scratch, "file")
         local.write_text(json.dumps(inventory(observed.topology, observed.logs, request.day), indent=1))
         storage.put(local, f"{prefix}inventory.json")
-        for number in range(request.days):
-            folder = f"{prefix}truth/day={request.day + timedelta(days=number)}/"
+        last = request.day + timedelta(days=request.days - 1)
+        local.write_text(policy(observed.topology, request.first_day, last, clean=profile.clean))
+        storage.put(local, f"{prefix}policy.toml")
+        for number in range(request.all_days):
+            folder = f"{prefix}truth/day={request.first_day + timedelta(days=number)}/"
             day = Day(observed, number, epoch, late)
             table = connections_table(day, KINDS)
             _put(storage, folder + "connections.parquet", table, local)
@@ -124,6 +151,8 @@ def make_sample(request: SampleRequest) -> SampleSummary:
             _put(storage, folder + "objects.parquet", objects_table(day, order, objects), local)
             _put(storage, folder + "totals.parquet", totals_table(day, order, objects), local)
             _put(storage, folder + "bad_lines.parquet", bad_lines_table(objects), local)
+            if not profile.plain:
+                _put(storage, folder + "planted.parquet", PlantedTruth(day, table, objects, request.all_days - 1).table(), local)
             if request.streams:
                 _put(storage, folder + "streams.parquet", streams_table(day), local)
     rows = sum(delivered.rows for delivered in objects)
@@ -132,15 +161,16 @@ def make_sample(request: SampleRequest) -> SampleSummary:
 
 def observe(request: SampleRequest, profile: Profile, connections: int) -> Observed:
     """Draw about `connections` connections and all that the flow logs hold of them."""
-    hosts = int(np.clip(connections // 2_000, 12, 200))
-    topology = build_topology(request.seed, hosts, plain=profile.plain)
+    topology = _topology(request, profile, connections)
     logs = _flow_logs(request, profile)
     traffic = draw_traffic(request, profile, connections)
     assign_ports(topology, traffic.connections)
     streams = find_streams(topology, logs, traffic)
     rng = np.random.default_rng([request.seed, 2])
-    records = split_some(cut_records(topology, logs, traffic.flows, streams, request.days * DAY + TAIL), rng, SPLIT_SHARE)
-    more_streams, more_records = status_rows(topology, logs, rng, request.days, skipped=0 if profile.clean or profile.plain else 5)
+    records = split_some(cut_records(topology, logs, traffic.flows, streams, request.all_days * DAY + TAIL), rng, SPLIT_SHARE)
+    faults = not (profile.clean or profile.plain)
+    plan = StatusPlan(skipped=5 * faults, silence=faults, idle=request.idle_rows)
+    more_streams, more_records = status_rows(topology, logs, streams, records, rng, request.all_days, plan)
     more_records["stream"] += len(streams)
     streams, records = np.concatenate([streams, more_streams]), np.concatenate([records, more_records])
     mark_duplicates(topology, logs, streams, records)
@@ -148,26 +178,38 @@ def observe(request: SampleRequest, profile: Profile, connections: int) -> Obser
 
 
 def draw_traffic(request: SampleRequest, profile: Profile, connections: int) -> Traffic:
-    """Draw every kind of traffic of the profile, each from random numbers of its own."""
-    hosts = int(np.clip(connections // 2_000, 12, 200))
-    topology = build_topology(request.seed, hosts, plain=profile.plain)
-    begin, end = (0, request.days * DAY - 3_300) if profile.plain else (-BEFORE, request.days * DAY)
+    """Draw every kind of traffic of the profile, each from random numbers of its own, for the history's days and for the sample's own."""
+    topology = _topology(request, profile, connections)
     blocks = []
-    for number, kind in enumerate(KINDS):
-        if (profile.plain and not kind.plain) or (profile.clean and not kind.clean):
-            continue
-        rng = np.random.default_rng([request.seed, 4, number])
-        draw = Draw(rng, topology, begin, end, request.days, connections, profile.clean)
-        block = kind.draw(draw, max(kind.least, round(kind.share * connections)))
-        block.connections["kind"] = number
-        blocks.append(block)
+    # The sample's own days come first, so that ports, and with them the day itself, are the same with a history and without.
+    for is_history, days, size in (
+        (False, request.days, connections),
+        (True, request.history, request.history * request.history_connections),
+    ):
+        begin, end = (0, days * DAY - 3_300) if profile.plain else (-BEFORE, days * DAY)
+        chosen = (kind for kind in KINDS if (kind.plain or not profile.plain) and (kind.clean or not profile.clean))
+        for kind in chosen if days else ():
+            if is_history and not kind.history:
+                continue
+            rng = np.random.default_rng([request.seed, HISTORY_DRAWS if is_history else DRAWS, KINDS.index(kind)])
+            draw = Draw(rng, topology, begin, end, days, connections, profile.clean)
+            block = kind.draw(draw, max(kind.least, round(kind.share * size)))
+            block.connections["kind"] = KINDS.index(kind)
+            for moment in ("start", "end"):
+                block.flows[moment] += 0 if is_history else request.history * DAY
+            blocks.append(block)
     return Traffic.join(blocks)
+
+
+def _topology(request: SampleRequest, profile: Profile, connections: int) -> Topology:
+    hosts = int(np.clip(connections // 2_000, 12, 200))
+    return build_topology(request.seed, hosts, plain=profile.plain, clean=profile.clean)
 
 
 def _flow_logs(request: SampleRequest, profile: Profile) -> tuple[FlowLog, ...]:
     if request.fields not in FORMATS:
         raise UsageError(f"fields {request.fields!r}: give one of {', '.join(FORMATS)}")
-    logs = flow_logs(request.seed, plain=profile.plain)
+    logs = tuple(log.starting_at(request.history * DAY) for log in flow_logs(request.seed, plain=profile.plain, clean=profile.clean))
     chosen = FORMATS[request.fields]
     if chosen:
         logs = tuple(replace(log, format=chosen) for log in logs)
@@ -185,8 +227,8 @@ def _delivery_plan(request: SampleRequest, profile: Profile, logs: tuple[FlowLog
         # Whole numbers of periods to a day, or an object would span two.
         periods = (DAY // times for times in range(1, DAY // PUBLISHED_EVERY + 1) if DAY % (times * PUBLISHED_EVERY) == 0)
         period = next((period for period in periods if period <= wanted), PUBLISHED_EVERY)
-        return DeliveryPlan(period, objects * request.days, faults)
-    return DeliveryPlan(objects=objects * request.days, faults=faults)
+        return DeliveryPlan(period, objects * request.all_days, faults)
+    return DeliveryPlan(objects=objects * request.all_days, faults=faults)
 
 
 def _connections_for(request: SampleRequest, profile: Profile, records: int) -> int:

@@ -103,19 +103,23 @@ def delivery_order(observed: Observed, plan: DeliveryPlan, days: int, rng: np.ra
     return order, parcels
 
 
-def misdeliver(parcels: Sequence[Parcel], observed: Observed, days: int, seed: int, epoch: int) -> list[Parcel]:
-    """Make one object of each day late, filed under the next day, and deliver two again under another name."""
+def misdeliver(parcels: Sequence[Parcel], observed: Observed, order: Column, days: int, seed: int, epoch: int) -> list[Parcel]:
+    """Make one object of each day late, filed under the next day, and deliver two of each again under another name.
+
+    The late one is the heaviest of its evening of a flow log with long intervals: two intervals are not silent where one row is missing.
+    """
     changed = list(parcels)
+    weight = np.r_[0, np.cumsum(observed.records["bytes"][order])]
     for day in range(days):
         evening = range(day * DAY + DAY - 1_200, day * DAY + DAY - 300)
-        for place, parcel in enumerate(changed):
-            if parcel.published in evening and parcel.log == 0:
-                changed[place] = replace(parcel, late=True, published=(day + 1) * DAY + LATE_AFTER)
-                break
-    morning = [parcel for parcel in changed if not parcel.late and parcel.published < DAY and parcel.last - parcel.first >= 5]
-    for parcel in morning[:: max(1, len(morning) // 2)][:2]:
-        log = observed.logs[parcel.log]
-        changed.append(replace(parcel, copy_of=object_key(log, parcel, seed, epoch)))
+        able = [n for n, one in enumerate(changed) if one.published in evening and observed.logs[one.log].watches == "shared"]
+        if able:
+            place = max(able, key=lambda n: int(weight[changed[n].last] - weight[changed[n].first]))
+            changed[place] = replace(changed[place], late=True, published=(day + 1) * DAY + LATE_AFTER)
+    for day in range(days):
+        of_day = [one for one in changed[: len(parcels)] if one.published // DAY == day and not one.late and one.last - one.first >= 5]
+        for parcel in of_day[:: max(1, len(of_day) // 2)][:2]:
+            changed.append(replace(parcel, copy_of=object_key(observed.logs[parcel.log], parcel, seed, epoch)))
     return changed
 
 

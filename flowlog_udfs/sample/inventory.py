@@ -17,6 +17,9 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...], day: date) -> dict[
     """A snapshot taken at noon of a day, in the shape that `flowlog_udfs.inventory` documents."""
     real = [(index, interface) for index, interface in enumerate(topology.interfaces) if interface.subnet]
     regional = [interface for interface in topology.interfaces if interface.kind == REGIONAL_NAT]
+    # A flow log watches an interface, a subnet or a VPC; some subnets and roles are named like their VPC, which then is meant.
+    watched = {interface.role: interface.id for _, interface in real} | {subnet.name: subnet.id for subnet in topology.subnets}
+    watched |= {vpc.name: vpc.id for vpc in topology.vpcs}
     return {
         "TakenAt": f"{day}T12:00:00Z",
         "Vpcs": [
@@ -27,6 +30,7 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...], day: date) -> dict[
                 "Ipv6CidrBlockAssociationSet": [{"Ipv6CidrBlock": vpc.ipv6_cidr}] if vpc.ipv6_cidr else [],
                 "OwnerId": vpc.account,
                 "Region": vpc.region,
+                "Tags": [{"Key": "Name", "Value": vpc.name}],
             }
             for vpc in topology.vpcs
         ],
@@ -39,7 +43,7 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...], day: date) -> dict[
                 "AvailabilityZoneId": subnet.az_id,
                 "OwnerId": subnet.vpc.account,
                 "Region": subnet.vpc.region,
-                "Tags": [{"Key": "Name", "Value": subnet.name}],
+                "Tags": [{"Key": key, "Value": value} for key, value in (("Name", subnet.name), *subnet.tags)],
             }
             for subnet in topology.subnets
         ],
@@ -59,7 +63,7 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...], day: date) -> dict[
         + [{"PublicIp": interface.address} for interface in regional],
         "VpcPeeringConnections": [
             {
-                "VpcPeeringConnectionId": f"pcx-{one[4:]}",
+                "VpcPeeringConnectionId": f"pcx-{other[4:]}",
                 "RequesterVpcInfo": {"VpcId": one},
                 "AccepterVpcInfo": {"VpcId": other},
                 "Status": {"Code": "active"},
@@ -78,6 +82,7 @@ def inventory(topology: Topology, logs: tuple[FlowLog, ...], day: date) -> dict[
         "FlowLogs": [
             {
                 "FlowLogId": log.id,
+                "ResourceId": watched[log.watches],
                 "LogFormat": " ".join(f"${{{name}}}" for name in log.format),
                 "TrafficType": log.traffic,
                 "MaxAggregationInterval": log.interval,

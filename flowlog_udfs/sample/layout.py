@@ -23,7 +23,9 @@ FileFormat = Literal["text", "parquet"]
 
 @dataclass(frozen=True, slots=True)
 class FlowLog:
-    """One subscription. `watches` names a VPC, a subnet or an interface's role; `begins` and `ends` are seconds of the first day."""
+    """One subscription. `watches` names a VPC, a subnet or an interface's role; `begins` and `ends` are seconds of the sample's first day,
+    its history left out, until `starting_at` says when that day begins.
+    """
 
     id: str
     account: str
@@ -41,14 +43,18 @@ class FlowLog:
         """Whether its traffic type lets rows through, given which of them are REJECT."""
         return rejected if self.traffic == REJECT else ~rejected if self.traffic == ACCEPT else np.ones(len(rejected), bool)
 
+    def starting_at(self, second: float) -> FlowLog:
+        """The same flow log where the day that its life is told by begins at another second."""
+        return replace(self, begins=self.begins + second, ends=self.ends + second)
+
     @property
     def rank(self) -> tuple[int, str]:
         """Where two flow logs watch one interface, the lower rank is believed: more fields first, then the smaller id."""
         return -len(self.format), self.id
 
 
-def build_topology(seed: int, hosts: int, *, plain: bool) -> Topology:
-    """Lay out the places with `hosts` instances in each large subnet; `plain` gives the main VPC only."""
+def build_topology(seed: int, hosts: int, *, plain: bool, clean: bool = False) -> Topology:
+    """Lay out the places with `hosts` instances in each large subnet; `plain` gives the main VPC only, `clean` none without a flow log."""
     build = Builder(seed)
     main = build.vpc("main", "10.0.0.0/16", ACCOUNT_A, EAST, "2600:1f18:1234:5600::/56")
     public = build.subnet(main, "main-public", "10.0.0.0/24")
@@ -68,8 +74,12 @@ def build_topology(seed: int, hosts: int, *, plain: bool) -> Topology:
     pods: list[tuple[int, int]] = []
     if not plain:
         _add_extras(build, hosts, pods)
+        _add_sensitive(build)
+        if not clean:
+            archive = build.vpc("archive", "10.110.0.0/16", ACCOUNT_A, EAST)
+            build.interface("archive", build.subnet(archive, "archive-store", "10.110.1.0/24"), "10.110.1.5")
     vpcs = {vpc.name: vpc for vpc in build.vpcs}
-    peerings = () if plain else ((main, vpcs["ops"]),)
+    peerings = () if plain else ((main, vpcs["ops"]), (main, vpcs["vault"]))
     return build.finish(pods, peerings, [] if plain else [main, vpcs["shared"], vpcs["hub"]])
 
 
@@ -127,8 +137,21 @@ def _add_extras(build: Builder, hosts: int, pods: list[tuple[int, int]]) -> None
     build.hosts("lab", build.subnet(lab, "lab-bench", "10.90.1.0/24"), "10.90.1.5", 8)
 
 
-def flow_logs(seed: int, *, plain: bool) -> tuple[FlowLog, ...]:
-    """The flow logs over the topology of the same seed, each in the format that shows its case best."""
+def _add_sensitive(build: Builder) -> None:
+    """What the policy calls sensitive, in a VPC of its own; and an endpoint that takes encrypted traffic only."""
+    vault = build.vpc("vault", "10.100.0.0/16", ACCOUNT_A, EAST)
+    cards = build.subnet(vault, "vault-cards", "10.100.1.0/24", tags=(("zone", "cardholder"),))
+    build.hosts("vault", cards, "10.100.1.5", 3, nitro=False)
+    build.interface("vault-gate", cards, "10.100.1.50", nitro=False, public="198.51.100.50")
+    hub = next(subnet for subnet in build.subnets if subnet.name == "hub-tgw-1")
+    build.interface("hub-endpoint", hub, "10.40.1.200", instance=False, kind=ENDPOINT, account="unknown")
+
+
+def flow_logs(seed: int, *, plain: bool, clean: bool = False) -> tuple[FlowLog, ...]:
+    """The flow logs over the topology of the same seed, each in the format that shows its case best.
+
+    Those of a `clean` sample watch everything all day and show every field, so that each rule can be answered.
+    """
     naming = Builder(seed)
 
     def log(name: str, account: str, region: str, format: Format, watches: str | None = None, **options: Any) -> FlowLog:
@@ -137,6 +160,15 @@ def flow_logs(seed: int, *, plain: bool) -> tuple[FlowLog, ...]:
     everything = log("main", ACCOUNT_A, EAST, ANNOUNCEMENT)
     if plain:
         return (everything,)
+    if clean:
+        return (
+            *(log(name, ACCOUNT_A, EAST, RICH) for name in ("main", "ops")),
+            *(log(name, ACCOUNT_A, EAST, RICH, interval=600) for name in ("shared", "default-1", "vault")),
+            log("hub", ACCOUNT_A, EAST, RICH, key_layout="hourly"),
+            log("lab", ACCOUNT_A, EAST, RICH, file_format="parquet"),
+            log("regional", ACCOUNT_B, WEST, RICH, key_layout="hive", file_format="parquet"),
+            log("default-2", ACCOUNT_B, WEST, RICH, interval=600, key_layout="hive-hourly"),
+        )
     noon = 12 * HOUR
     return (
         everything,
@@ -154,6 +186,7 @@ def flow_logs(seed: int, *, plain: bool) -> tuple[FlowLog, ...]:
         log("ops-half-day", ACCOUNT_A, EAST, ALPHABETICAL, begins=noon),
         log("lab-accept", ACCOUNT_A, EAST, ALPHABETICAL, watches="lab", traffic=ACCEPT, file_format="parquet"),
         log("lab-reject", ACCOUNT_A, EAST, ANNOUNCEMENT, watches="lab", traffic=REJECT),
+        log("vault", ACCOUNT_A, EAST, RICH, interval=600),
     )
 
 

@@ -228,25 +228,3 @@ def mark_duplicates(topology: Topology, logs: tuple[FlowLog, ...], streams: Tabl
         # Both write a window or neither does, wherever in it the first packet lies.
         window = records["start"][rows] - (records["start"][rows] - phase) % length
         records["duplicate"][rows] |= (window >= logs[higher].begins) & (window < logs[higher].ends)
-
-
-def status_rows(topology: Topology, logs: tuple[FlowLog, ...], rng: np.random.Generator, days: int, *, skipped: int) -> tuple[Table, Table]:
-    """NODATA rows of the interfaces without traffic, and `skipped` SKIPDATA rows, as streams and records to be appended."""
-    watched = coverage(topology, logs)
-    quiet = topology.roles.get("quiet", np.empty(0, np.int32))
-    busy = rng.choice(topology.roles["app"], skipped)
-    streams: list[tuple[object, ...]] = []
-    records: list[Table] = []
-    for interfaces, status in ((quiet, STATUS_NODATA), (busy, STATUS_SKIPDATA)):
-        for interface in interfaces.tolist():
-            for number in np.flatnonzero(watched[:, interface]).tolist():
-                length = 60 if topology.interfaces[interface].nitro else logs[number].interval
-                phase = topology.interfaces[interface].phase % length
-                starts = phase + length * np.arange(-1, days * 86_400 // length)
-                starts = starts if status == STATUS_NODATA else rng.choice(starts[1:], 1)
-                starts = starts[(starts >= logs[number].begins) & (starts < logs[number].ends)]
-                record = np.zeros(len(starts), RECORD)
-                record["stream"], record["start"], record["end"] = len(streams), starts, starts + length - 1
-                records.append(record)
-                streams.append((-1, -1, interface, -1, number, status, False, False))
-    return np.array(streams, STREAM), np.concatenate([np.empty(0, RECORD), *records])

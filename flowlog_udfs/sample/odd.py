@@ -59,24 +59,6 @@ def scans(draw: Draw, size: int) -> Traffic:
     return Traffic(connections, opening(draw, draw.starts(size), REFUSED_AT_RECEIVER), route(connections))
 
 
-def sweep(draw: Draw, size: int) -> Traffic:
-    """One source with one port at one port of every host: fan-in of refused peers makes nobody a server."""
-    topology = draw.topology
-    swept = [*(topology.roles[role] for role in ("web", "app", "db", "default-1", "default-2"))]
-    hosts = draw.rng.permutation(np.concatenate(swept))[: max(size, 60)]
-    connections = connect(
-        len(hosts),
-        state=REJECTED,
-        initiator=ipv4("198.51.100.9"),
-        initiator_port=40_950,
-        responder_port=60_001,
-        **draw.own(hosts, "responder"),
-    )
-    start = draw.starts(1) + np.arange(len(hosts)) * 0.2
-    once = flow(np.arange(len(hosts)), verdict=REFUSED_AT_RECEIVER, every_flags=SYN, packets=1, bytes=44, start=start, end=start)
-    return Traffic(connections, once, route(connections))
-
-
 def refused_inside(draw: Draw, size: int) -> Traffic:
     """Between own hosts, refused at the receiver (the sender's row says ACCEPT) or already at the sender."""
     connections = connect(
@@ -232,21 +214,6 @@ def look_alikes(draw: Draw, size: int) -> Traffic:
     return translate(draw, connections, np.concatenate([sent, back]), np.repeat(draw.topology.roles["nat"][:1], len(group)))
 
 
-def blocked(draw: Draw, size: int) -> Traffic:
-    """Refused by VPC block public access, whose rows have no bytes."""
-    connections = connect(
-        size,
-        state=REJECTED,
-        blocked=True,
-        initiator=draw.clients(size),
-        responder_port=443,
-        **draw.own(draw.pick("hub-web", size), "responder"),
-    )
-    flows = opening(draw, draw.starts(size), REFUSED_AT_RECEIVER)
-    flows["bytes"] = 0
-    return Traffic(connections, flows, route(connections))
-
-
 def huge(draw: Draw, size: int) -> Traffic:
     """Backups to S3 of more than 2^31 bytes in a single record."""
     connections = connect(
@@ -279,7 +246,6 @@ def half_day(draw: Draw, size: int) -> Traffic:
 
 ODD = (
     TrafficKind("scans", scans, 0.025, plain=True),
-    TrafficKind("sweep", sweep, 0.001),
     TrafficKind("refused-inside", refused_inside, 0.004),
     TrafficKind("lab-refusals", lab_refusals, 0.001),
     TrafficKind("unanswered", unanswered, 0.002),
@@ -291,7 +257,6 @@ ODD = (
     TrafficKind("used-again", used_again, 0.004),
     TrafficKind("nat-port-again", nat_port_again, 0.001),
     TrafficKind("look-alikes", look_alikes, 0.003),
-    TrafficKind("blocked", blocked, 0.001),
     TrafficKind("huge", huge, 0.00001, least=2),
     TrafficKind("half-day", half_day, 0.001),
 )

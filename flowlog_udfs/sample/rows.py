@@ -15,7 +15,7 @@ from flowlog_udfs.fields import ACCEPT, BY_NAME, EGRESS, INGRESS, NO_VALUE, NODA
 from flowlog_udfs.sample.formats import Format, format_version
 from flowlog_udfs.sample.observation import Observed
 from flowlog_udfs.sample.topology import AWS_RANGES, NLB, TGW, Column, aws_service
-from flowlog_udfs.sample.traffic import Table
+from flowlog_udfs.sample.traffic import BLOCKED, REJECT_REASONS, Table
 
 _OCTETS = pa.array([str(number) for number in range(256)])
 _ARROW_TYPES = {"STRING": pa.string(), "INT": pa.int32(), "BIGINT": pa.int64()}
@@ -165,7 +165,7 @@ _VALUES: Mapping[str, Callable[[Rows], pa.Array]] = {
     "dstport": lambda rows: rows.numbers(rows.end("{}_port", False)),
     "protocol": lambda rows: rows.numbers(rows.connections["protocol"]),
     "packets": lambda rows: rows.numbers(rows.records["packets"]),
-    "bytes": lambda rows: rows.numbers(rows.records["bytes"], rows.connections["blocked"]),
+    "bytes": lambda rows: rows.numbers(rows.records["bytes"], rows.connections["reason"] == BLOCKED),
     "start": lambda rows: pa.array(rows.records["start"].astype(np.int64) + rows.epoch),
     "end": lambda rows: pa.array(rows.records["end"].astype(np.int64) + rows.epoch),
     "action": lambda rows: rows.texts(_chosen((ACCEPT, REJECT), rows.streams["rejected"].astype(np.int8))),
@@ -176,7 +176,7 @@ _VALUES: Mapping[str, Callable[[Rows], pa.Array]] = {
     "pkt-dst-aws-service": lambda rows: rows.service(False),
     "flow-direction": lambda rows: rows.texts(_chosen((INGRESS, EGRESS), rows.streams["egress"].astype(np.int8))),
     "traffic-path": lambda rows: rows.traffic_path(),
-    "reject-reason": lambda rows: rows.texts(_chosen((None, "BPA"), rows.connections["blocked"].astype(np.int8))),
+    "reject-reason": lambda rows: rows.texts(_chosen(REJECT_REASONS, rows.connections["reason"])),
     "encryption-status": lambda rows: rows.encryption(),
     "next-hop-interface-id": lambda rows: rows.of_next_hop("interface-id"),
     "next-hop-subnet-id": lambda rows: rows.of_next_hop("subnet-id"),

@@ -71,6 +71,7 @@ class Subnet:
     cidr: str
     az_id: str
     ipv6_cidr: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Builder:
         self.vpcs.append(Vpc(name, self.id("vpc", name), cidr, account, region, ipv6_cidr))
         return self.vpcs[-1]
 
-    def subnet(self, vpc: Vpc, name: str, cidr: str, zone: int = 1) -> Subnet:
+    def subnet(self, vpc: Vpc, name: str, cidr: str, zone: int = 1, tags: tuple[tuple[str, str], ...] = ()) -> Subnet:
         """Add a subnet; it has an IPv6 range where its VPC has one."""
         prefix = {"us-east-1": "use1", "eu-west-1": "euw1"}[vpc.region]
         six = None
@@ -211,7 +212,7 @@ class Builder:
             place = sum(subnet.vpc is vpc for subnet in self.subnets)
             base = int(ipaddress.IPv6Network(vpc.ipv6_cidr)[0])
             six = str(ipaddress.IPv6Network((base + (place << 64), 64)))
-        self.subnets.append(Subnet(name, self.id("subnet", name), vpc, cidr, f"{prefix}-az{zone}", six))
+        self.subnets.append(Subnet(name, self.id("subnet", name), vpc, cidr, f"{prefix}-az{zone}", six, tags))
         return self.subnets[-1]
 
     def interface(

@@ -29,6 +29,10 @@ LINUX, WINDOWS, BALANCER = (32_768, 60_999), (49_152, 65_535), (1_024, 65_535)
 """Ranges of ephemeral ports; NAT gateways, load balancers and Lambda use the last. Source: AWS, "Network ACLs", ephemeral ports."""
 
 STATES = ("established", "refused_by_host", "unanswered", "rejected", "unsolicited", "sessionless")
+REJECT_REASONS = (None, "BPA", "EC")
+"""VPC Block Public Access, whose rows have no bytes, and encryption controls at a VPC endpoint. Source: AWS, "Flow log records"."""
+NO_REASON, BLOCKED, NOT_ENCRYPTED = range(3)
+
 INITIATOR_END, IN_TRANSIT, RESPONDER_END = 0, 1, 2
 """The part of an interface in a connection."""
 
@@ -48,7 +52,7 @@ CONNECTION = np.dtype(
         ("outside", "i4"),  # the leg beyond the translation; -1: none
         ("translator", "i4"),  # the interface that translates; -1: none
         ("path", "u1"),  # traffic-path towards the responder; 0: as the topology says
-        ("blocked", "?"),  # refused by VPC block public access
+        ("reason", "u1"),  # the place in REJECT_REASONS of why AWS itself refused it
     ]
 )
 FLOW = np.dtype(
@@ -103,7 +107,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class TrafficKind:
-    """A kind of traffic: `share` of all connections, never fewer than `least`; `clean` kinds break no rule of any policy."""
+    """A kind of traffic: `share` of all connections, never fewer than `least`; `clean` kinds break no rule of any policy.
+
+    `history` kinds are drawn for smaller days before the sample's own too.
+    """
 
     name: str
     draw: Callable[[Draw, int], Traffic]
@@ -111,6 +118,7 @@ class TrafficKind:
     least: int = 4
     clean: bool = False
     plain: bool = False
+    history: bool = True
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,10 @@ class Draw:
         day = np.where(self.rng.random(size) < 0.5, steady, busy)
         whole = np.floor(self.rng.random(size) * self.days)
         return self.begin + (self.end - self.begin) * (whole + day) / self.days
+
+    def each_day(self, size: int, first: float = 1.0, last: float = 22.5) -> Column:
+        """Starts of `size` connections on every day, between the hours `first` and `last`: far enough from midnight to be of one day."""
+        return self.rng.uniform(first * 3_600, last * 3_600, (self.days, size)).ravel() + np.repeat(np.arange(self.days) * 86_400.0, size)
 
     def one_of(self, values: Sequence[int], weights: Sequence[float], size: int) -> Column:
         """Values with the given weights."""

@@ -17,8 +17,8 @@ from running import NastyRun
 from stored import TABLES, in_order, log_entries, rows
 
 from flowlog_udfs import parts
-from flowlog_udfs.errors import UsageError
 from flowlog_udfs.coverage import COVERAGE_TABLE
+from flowlog_udfs.errors import UsageError
 from flowlog_udfs.ingest import OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS
 from flowlog_udfs.tables import Table, Warehouse
 

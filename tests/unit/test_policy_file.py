@@ -39,7 +39,7 @@ def test_a_file_of_ones_own_changes_what_it_names_and_nothing_else(tmp_path: Pat
 
 
 def test_a_rule_of_ones_own(tmp_path: Path) -> None:
-    text = '[rules.telnet-out]\nkind = "connections"\ntitle = "Telnet out"\nseverity = "low"\nfrom = "own"\nto = "internet"\nports = ["tcp/23", "udp"]\n'
+    text = '[rules.telnet-out]\nkind = "connections"\ntitle = "Telnet"\nseverity = "low"\nfrom = "own"\nports = ["tcp/23", "udp"]\n'
     rule = policy_of(tmp_path, text).by_id["telnet-out"]
     assert rule.what.ports.ranges == ((6, 23, 23), (17, 0, 65_535))
 

@@ -140,6 +140,10 @@ def test_segments_by_subnet_vpc_and_tag(tmp_path: Path) -> None:
         inside = {"responder_vpc_id": "vpc-9", "responder_subnet_id": "subnet-9"}
         found = judged([connection("10.0.3.9", "10.9.0.7"), connection("10.0.3.9", "10.0.3.8")], policy, inventory)
         assert found == []
+        nowhere = {"responder_vpc_id": None, "responder_subnet_id": None}
+        for known in (inside, nowhere):
+            row = connection("10.0.3.9", "10.9.0.7", **known)
+            assert told(judged([row], policy, inventory)) == [("segmentation", "own → pci 10.9.0.7 tcp/443")]
         assert told(judged([connection("10.0.3.9", "10.9.0.7", **inside)], policy, inventory)) == [
             ("segmentation", "own → pci 10.9.0.7 tcp/443")
         ]

@@ -1,0 +1,185 @@
+"""The last step on Spark: what a sample day holds is found, versions are kept, and a run ends as it should."""
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from logtree import LogTree, at, row
+from stored import rows
+
+from flowlog_udfs.cli import run_steps
+from flowlog_udfs.day import STEPS, is_done
+from flowlog_udfs.errors import DayLimitError, UsageError
+from flowlog_udfs.ledger import sign_off
+from flowlog_udfs.report.schema import validate
+from flowlog_udfs.sample import SampleRequest, make_sample
+from flowlog_udfs.tables import Warehouse
+
+DAY = date(2026, 3, 10)
+NOW = datetime(2026, 3, 11, 8, tzinfo=timezone.utc)
+
+
+def run(spark: Any, logs: Path, tables: Path, *options: object, day: date | None = DAY, policy: bool = True) -> int:
+    arguments = ["--source", logs, "--warehouse", tables, *(["--day", day] if day else []), *options]
+    arguments += ["--inventory", logs / "inventory.json"] if (logs / "inventory.json").exists() else []
+    arguments += ["--policy", logs / "policy.toml"] if policy and (logs / "policy.toml").exists() else []
+    return run_steps("test", STEPS, lambda: spark, list(map(str, arguments)), is_done=is_done)
+
+
+def report_of(tables: Path, day: date = DAY) -> dict[str, Any]:
+    return json.loads((tables / "reports" / f"day={day}" / "report.json").read_text())
+
+
+def files_of(tables: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(tables)): path.read_bytes() for path in sorted((tables / "reports").rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def whole(spark_session: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A sample day with three days before it, run as one backfill."""
+    logs, tables = tmp_path_factory.mktemp("logs"), tmp_path_factory.mktemp("tables")
+    make_sample(SampleRequest(str(logs), DAY, connections=3_000, history=3, history_connections=500, idle_rows=True, seed=5))
+    assert run(spark_session, logs, tables, "--from", DAY - timedelta(days=3), "--to", DAY, day=None) == 0
+    return logs, tables
+
+
+def named(finding: Mapping[str, Any]) -> str:
+    return " ".join([finding["subject"], finding["summary"], *(f"{one['initiator']} {one['responder']}" for one in finding["examples"])])
+
+
+def test_every_planted_case_is_found_and_nothing_that_must_not_be(whole):
+    logs, tables = whole
+    planted = pq.read_table(logs / "truth" / f"day={DAY}" / "planted.parquet", partitioning=None).to_pylist()
+    findings = report_of(tables)["findings"]
+    cases = [case for case in planted if case["status"] != "never"]
+    assert {case["rule"] for case in cases} == {rule["id"] for rule in report_of(tables)["rules"]} - {"ledger-hole"}
+    for case in cases:
+        found = [one for one in findings if (one["rule"], one["status"]) == (case["rule"], case["status"])]
+        assert any(all(address in named(one) for address in case["subject_addrs"]) for one in found), case
+    for case in planted:
+        if case["status"] == "never":
+            told = [
+                one for one in findings if one["rule"] == case["rule"] and any(address in named(one) for address in case["subject_addrs"])
+            ]
+            assert told == [], case
+
+
+def test_the_document_keeps_to_its_schema_and_agrees_with_the_tables(whole):
+    _, tables = whole
+    document = report_of(tables)
+    validate(document)
+    assert len(document["findings"]) == len([row for row in rows(tables, "findings") if row["day"] == DAY])
+    counted = sum(row["bytes"] for row in rows(tables, "subnet_bytes") if row["day"] == DAY)
+    assert sum(one["bytes_in"] + one["bytes_out"] for one in document["subnets"]) == counted
+    assert sum(one["connections"] for one in document["quality"]["basis"]) == len(
+        [r for r in rows(tables, "connections") if r["day"] == DAY]
+    )
+    assert document["changes"]["against"] == [str(DAY - timedelta(days=number)) for number in (1, 2, 3)]
+    assert [one["digest"] is None for one in document["ledger"][:4]] == [False, False, False, True]
+
+
+def test_a_second_run_is_byte_identical_and_makes_no_version(spark, whole, capsys):
+    logs, tables = whole
+    before, runs = files_of(tables), rows(tables, "runs")
+    assert run(spark, logs, tables) == 0
+    assert files_of(tables) == before
+    assert rows(tables, "runs") == runs
+    capsys.readouterr()
+    # The days before have all that a run of theirs can know, so a backfill passes them over.
+    assert run(spark, logs, tables, "--from", DAY - timedelta(days=3), "--to", DAY - timedelta(days=2), day=None) == 0
+    assert "2026-03-07: run before from the same inputs, passed over" in capsys.readouterr().err
+
+
+def test_another_policy_makes_another_version_and_keeps_the_former(spark, whole, tmp_path):
+    logs, tables = whole
+    former = report_of(tables)
+    kept = files_of(tables)
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[rules.skipdata]\nenabled = false\n")
+    assert run(spark, logs, tables, "--policy", mine, "--fail-on", "critical", policy=False) == 2
+    latest = report_of(tables)
+    assert latest["supersedes"]["digest"] == former["digest"] != latest["digest"]
+    assert {one["what"] for one in latest["supersedes"]["changes"]} >= {"policy", "findings"}
+    versions = {name: content for name, content in files_of(tables).items() if former["digest"] in name}
+    assert versions == {name: content for name, content in kept.items() if former["digest"] in name}
+    of_day = sorted((row for row in rows(tables, "runs") if row["day"] == DAY), key=lambda row: row["version"])
+    assert [(row["digest"], row["superseded_by"]) for row in of_day] == [(former["digest"], latest["digest"]), (latest["digest"], None)]
+
+
+def test_sign_offs_are_only_ever_added(whole):
+    _, tables = whole
+    warehouse, day = Warehouse.open(str(tables)), DAY - timedelta(days=1)
+    digest = report_of(tables, day)["digest"]
+    sign_off(warehouse, day, reviewer="A. Auditor", decision="rejected", now=NOW, comment="look again")
+    row = sign_off(
+        warehouse, day, reviewer="A. Auditor", decision="accepted", now=NOW, digest=digest[:8], dispositions={"f": "known"}, ticket="T-1"
+    )
+    assert row["digest"] == digest
+    found = [one for one in rows(tables, "signoffs") if one["day"] == day]
+    assert sorted(one["decision"] for one in found) == ["accepted", "rejected"]
+    with pytest.raises(UsageError, match="fits 0 versions"):
+        sign_off(warehouse, day, reviewer="A", decision="accepted", now=NOW, digest="zz")
+    with pytest.raises(UsageError, match="decision 'fine': must be one of accepted, rejected"):
+        sign_off(warehouse, day, reviewer="A", decision="fine", now=NOW)
+    with pytest.raises(UsageError, match="needs a reviewer"):
+        sign_off(warehouse, day, reviewer=" ", decision="accepted", now=NOW)
+    with pytest.raises(DayLimitError, match="no report to sign off"):
+        sign_off(warehouse, date(2020, 1, 1), reviewer="A", decision="accepted", now=NOW)
+
+
+def test_a_bad_policy_is_status_1_before_spark_starts(tmp_path, capsys):
+    (tmp_path / "policy.toml").write_text('[[segment]]\nname = "a"\ncidrs = ["10.0.0.0/33"]\n')
+
+    def session() -> Any:
+        raise AssertionError("Spark was started")
+
+    arguments = ["--source", "logs", "--warehouse", "tables", "--day", str(DAY), "--policy", str(tmp_path / "policy.toml")]
+    assert run_steps("test", STEPS, session, arguments) == 1
+    assert "policy.toml: [[segment]] 1 cidrs = '10.0.0.0/33'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--from", "2026-03-09"], "give --day, or --from and --to"),
+        (["--day", "2026-03-10", "--to", "2026-03-11"], "give --day, or --from and --to"),
+        (["--from", "2026-03-10", "--to", "2026-03-09"], "--to 2026-03-09 is before --from 2026-03-10"),
+        (["--day", "2026-03-10", "--notify-topic", "topic"], "--notify-topic 'topic': must be the ARN of an SNS topic"),
+        (["--day", "2026-03-10", "--notify", "'"], '--notify "\'": No closing quotation'),
+    ],
+)
+def test_wrong_use(spark, tmp_path, capsys, options: list[str], message: str):
+    assert run(spark, tmp_path, tmp_path / "tables", *options, day=None) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_day_without_earlier_steps_or_objects_is_status_2(spark, tmp_path, capsys):
+    LogTree.in_folder(tmp_path / "logs").text("09T0005", [row(at("09T00:01:00"))])
+    report = {"report_compliance": STEPS["report_compliance"]}
+    arguments = ["--source", str(tmp_path / "logs"), "--warehouse", str(tmp_path / "tables"), "--day", "2026-03-10"]
+    assert run_steps("test", report, lambda: spark, arguments) == 2
+    assert "table coverage has no such day; run ingest_records first" in capsys.readouterr().err
+    assert run(spark, tmp_path / "logs", tmp_path / "tables") == 2
+
+
+def test_a_parquet_warehouse_gets_a_report_and_a_command_is_told(spark, tmp_path):
+    tree = LogTree.in_folder(tmp_path / "logs")
+    tree.text("10T0005", [row(at("10T00:01:00"), port=port) for port in range(1, 30)])
+    notify = f"/bin/sh -c 'cat > {tmp_path}/told.json'"
+    assert run(spark, tmp_path / "logs", tmp_path / "tables", "--table-format", "parquet", "--notify", notify) == 0
+    told = json.loads((tmp_path / "told.json").read_text())
+    document = report_of(tmp_path / "tables")
+    assert (told["outcome"], told["digest"], told["open"]) == (
+        document["verdict"]["outcome"],
+        document["digest"],
+        document["verdict"]["open"],
+    )
+    assert "clean" not in document["verdict"]["outcome"]
+    sign_off(Warehouse.open(str(tmp_path / "tables"), "parquet"), DAY, reviewer="A", decision="accepted", now=NOW)
+    sign_off(Warehouse.open(str(tmp_path / "tables"), "parquet"), DAY, reviewer="B", decision="accepted", now=NOW)
+    assert sorted(one["reviewer"] for one in rows(tmp_path / "tables", "signoffs")) == ["A", "B"]
+    assert run(spark, tmp_path / "logs", tmp_path / "tables", "--table-format", "parquet", "--notify", "/bin/false") == 3

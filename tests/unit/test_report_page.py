@@ -1,0 +1,131 @@
+"""The report's page without a browser: its contract, its size, its escaping, the same bytes twice."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_documents import HOSTILE, clean, hostile, large, small
+
+from flowlog_udfs.errors import FlowlogError
+from flowlog_udfs.report.charts import human_bytes
+from flowlog_udfs.report.document import to_json
+from flowlog_udfs.report.page import render
+from flowlog_udfs.report.schema import validate
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and text by the elements around it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize("make", [small, clean, large, hostile])
+def test_documents_keep_to_the_schema_and_render(make: Any) -> None:
+    document = make()
+    validate(document)
+    assert render(document).startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("day",), "10.3.2026"),
+        (("verdict", "outcome"), "fine"),
+        (("findings", 0, "connections"), -1),
+        (("findings", 0, "severity"), "grave"),
+        (("more",), 1),
+    ],
+)
+def test_what_does_not_keep_to_the_schema_is_refused(place: tuple[Any, ...], value: object) -> None:
+    document = small()
+    inner: Any = document
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    with pytest.raises(FlowlogError, match="does not keep to its schema at"):
+        validate(document)
+
+
+def test_the_same_document_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+    (tmp_path / "document.json").write_text(to_json(small()), encoding="utf-8")
+    program = "import json, sys; from flowlog_udfs.report.page import render; "
+    program += "sys.stdout.buffer.write(render(json.load(open(sys.argv[1]))).encode())"
+    other = subprocess.run([sys.executable, "-c", program, tmp_path / "document.json"], capture_output=True, check=True).stdout
+    assert other.decode() == render(small()) == render(json.loads(to_json(small())))
+
+
+def test_a_large_report_stays_under_5_mb_and_holds_every_finding() -> None:
+    document = large()
+    text = render(document)
+    assert len(text.encode()) < 5_000_000
+    island = json.loads(re.search(r'<script type="application/json" id="rows">(.*?)</script>', text, re.DOTALL)[1])
+    assert [row[4] for row in island["rows"]] == [one["subject"] for one in document["findings"]]
+
+
+def test_nothing_is_loaded_from_outside() -> None:
+    page = Page(render(large()))
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form"), tag
+        for name in ("src", "href", "xlink:href", "action"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not re.search(r"url\((?!#)|@import", render(large()))
+    [policy] = [attributes["content"] for tag, attributes in page.elements if attributes.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none';") and "'unsafe-inline'" not in policy.split("script-src")[1]
+
+
+@pytest.mark.parametrize("findings", [5, 150])
+def test_markup_in_any_text_stays_text(findings: int) -> None:
+    text = render(hostile(findings))
+    assert HOSTILE not in text
+    page = Page(text)
+    assert "img" not in {tag for tag, _ in page.elements}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert len([tag for tag, _ in page.elements if tag == "script"]) == 1 + (findings > 100)
+    assert "".join(page.texts).count("<img src=x onerror=alert(1)>") > 30
+
+
+def test_ids_are_there_once_and_every_link_has_its_place() -> None:
+    page = Page(render(small()))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in page.elements:
+        for name in ("href", "aria-labelledby"):
+            for target in (attributes.get(name) or "").replace("#", "").split():
+                assert target in ids, (tag, target)
+
+
+def test_words_that_only_a_clean_day_may_bear() -> None:
+    text = render(small() | {"verdict": small()["verdict"] | {"outcome": "no_finding", "sentence": "No finding in what was seen"}})
+    assert "No finding in what was seen" in text
+    assert "everything expected was seen" not in text
+    assert "everything expected was seen" in render(clean())
+
+
+def test_figures_of_skipped_hours_are_lower_bounds_and_one_sided_flow_logs_are_named() -> None:
+    text = render(small())
+    assert text.count("≥ ") > 3
+    assert "<code>fl-1</code> shows ACCEPT only" in text
+    assert "PCI DSS 4.0.1 1.3*" in text and "NIST 800-53 SC-7*" not in text
+
+
+@pytest.mark.parametrize(
+    "count, text",
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (99_950, "100 kB"), (999_500, "1.0 MB"), (3 * 10**15, "3.0 PB")],
+)
+def test_bytes_as_a_person_reads_them(count: int, text: str) -> None:
+    assert human_bytes(count) == text
