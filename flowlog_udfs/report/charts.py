@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from math import log1p
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -48,14 +49,14 @@ def by_hour(subnets: Sequence[Mapping[str, object]]) -> Markup:
 
 
 def heatmap(subnets: Sequence[Mapping[str, object]]) -> Markup:
-    """Bytes of the largest subnets in each hour, the darker the more, on a square-root scale."""
+    """Bytes of the largest subnets in each hour, the stronger the colour the more, on a logarithmic scale."""
     rows = subnets[:HEATMAP_ROWS]
     moved = [[one["hours_in"][hour] + one["hours_out"][hour] for hour in range(24)] for one in rows]  # type: ignore[index]
     most = max((value for row in moved for value in row), default=0) or 1
     figure, axes = _figure(8, 0.8 + 0.26 * max(len(rows), 1))
     for number, row in enumerate(moved):
         for hour, value in enumerate(row):
-            axes.barh(number, 0.94, left=hour, height=0.88, color=IN, alpha=0.05 + 0.95 * (value / most) ** 0.5)
+            axes.barh(number, 0.94, left=hour, height=0.88, color=IN, alpha=0.03 + 0.97 * (log1p(value) / log1p(most)) ** 3)
     axes.set_yticks(range(len(rows)), [str(one["subnet_id"] or "unknown") for one in rows])
     axes.set_xticks([hour + 0.47 for hour in range(0, 24, 3)], [f"{hour:02d}" for hour in range(0, 24, 3)])
     axes.set_xlim(0, 24)
@@ -63,7 +64,7 @@ def heatmap(subnets: Sequence[Mapping[str, object]]) -> Markup:
     axes.set_xlabel("hour (UTC)")
     for side in axes.spines.values():
         side.set_visible(False)
-    return _svg(figure, f"Bytes of the {len(rows)} largest subnets by hour", f"The darkest cell is {human_bytes(most)}.")
+    return _svg(figure, f"Bytes of the {len(rows)} largest subnets by hour", f"The strongest cell is {human_bytes(most)}.")
 
 
 def trend(values: Sequence[int | None], label: str) -> Markup:
