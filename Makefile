@@ -5,10 +5,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
-DEMO_FROM := 2026-03-07
-SUBMIT := spark-submit --properties-file conf/spark-local.conf
 
-.PHONY: help setup setup-s3 demo demo-s3 test test-slow check bench notebooks zip lock clean
+.PHONY: help setup setup-s3 demo demo-s3 test test-slow check bench docs notebooks zip lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,9 +15,7 @@ setup: ## build .venv with all that the other targets need, and resolve Delta's 
 setup-s3: setup ## add the JARs with which Spark itself reads tables on S3 (S3A)
 	@python .ci/resolve_jars.py s3
 demo: setup ## make a day of sample logs and three smaller days before it, run them whole; ends with the report's path
-	@python jobs/make_sample_logs.py --output demo/logs --day $(DAY) --history 3
-	@$(SUBMIT) jobs/run_day.py --source demo/logs --warehouse demo/warehouse --from $(DEMO_FROM) --to $(DAY) \
-	  --inventory demo/logs/inventory.json --policy demo/logs/policy.toml
+	@flowlog demo --output demo --day $(DAY)
 demo-s3: setup-s3 ## the same against a real S3 API on this machine
 	@.ci/demo_s3 $(DAY)
 test: setup ## the test suite
@@ -30,6 +26,8 @@ check: setup ## formatting, lint, types
 	@ruff format --check . && ruff check . && mypy
 bench: setup ## throughput and memory, in CPU seconds of the whole process tree; accuracy against the samples' truth
 	@python -m tests.benchmarks && python -m tests.benchmarks.accuracy
+docs: setup ## renew the generated parts of docs/
+	@python .ci/make_docs.py
 notebooks: setup ## execute the notebooks
 	@pytest --nbmake notebooks
 zip: setup ## the library as dist/flowlog_udfs.zip for spark-submit --py-files

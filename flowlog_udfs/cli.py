@@ -10,19 +10,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
-from typing import NoReturn
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.arguments import Parser, add_day_arguments
 from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.notices import Notices
 from flowlog_udfs.policy.loading import load_policy
-from flowlog_udfs.policy.model import SEVERITIES, Policy
+from flowlog_udfs.policy.model import Policy
 from flowlog_udfs.tables import Warehouse
 
 
@@ -47,44 +46,20 @@ IsDone = Callable[[DayArguments], bool]
 """Whether a day was run before from the same inputs."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Argparse with wrong use as an error of ours, so that all errors end the same way."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
-
-
 def parse_days(description: str, argv: Sequence[str] | None, steps: Sequence[str], *, backfills: bool = False) -> list[DayArguments]:
     """Read the arguments that every job of one day takes (`backfills`: or of several); raises `UsageError` with what to mend."""
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--source", required=True, help="folder or s3://bucket[/prefix] that holds AWSLogs/")
-    parser.add_argument("--warehouse", required=True, help="folder or s3://bucket/prefix of the tables")
-    parser.add_argument("--day", required=not backfills, type=_day, help="UTC day, YYYY-MM-DD")
-    if backfills:
-        parser.add_argument("--from", dest="first", type=_day, metavar="DAY", help="with --to, instead of --day: every day from here on,")
-        parser.add_argument(
-            "--to", dest="last", type=_day, metavar="DAY", help="up to here; a day run before from the same inputs is passed over"
-        )
-    parser.add_argument("--account", action="append", default=[], help="only this account's flow logs (repeatable; default: all)")
-    parser.add_argument("--region", action="append", default=[], help="only this Region's flow logs (repeatable; default: all)")
-    parser.add_argument("--config", metavar="FILE", help="flowlog.toml (default: built-in settings)")
-    parser.add_argument("--inventory", metavar="FILE", type=_file, help="subnets and interfaces of the day")
-    parser.add_argument(
-        "--policy", metavar="FILE", type=_file, help="policy.toml, the rules of the compliance report (default: built-in rules)"
-    )
-    parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta", help="format of the tables (default: delta)")
-    parser.add_argument("--until", choices=tuple(steps), help="stop after this step")
-    parser.add_argument("--fail-on", choices=SEVERITIES, help="end with status 2 when a finding of this severity or a graver one is open")
-    parser.add_argument(
-        "--notify", metavar="COMMAND", help="run this command when a report is done, with its verdict as JSON on standard input"
-    )
-    parser.add_argument("--notify-topic", metavar="ARN", help="publish the verdict to this SNS topic when a report is done")
-    given = parser.parse_args(argv)
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    add_day_arguments(parser, steps, backfills=backfills)
+    return days_given(parser.parse_args(argv))
+
+
+def days_given(given: argparse.Namespace) -> list[DayArguments]:
+    """The days that arguments of `add_day_arguments` ask for; reads the files that they name, and raises `UsageError` for what is wrong."""
     inventory = load_inventory(given.inventory) if given.inventory else None
     config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
     return [
         DayArguments(
-            selection=Selection(given.source, day, frozenset(given.account), frozenset(given.region)),
+            selection=Selection(given.source or "", day, frozenset(given.account), frozenset(given.region)),
             warehouse=warehouse,
             config=config,
             inventory=inventory,
@@ -175,20 +150,3 @@ def _reason(message: str) -> str:
     lines = [line.strip() for line in message.splitlines()]
     raised = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(?:Error|Exception): ", line)]
     return raised[-1] if raised else next(filter(None, lines), "")
-
-
-def _day(text: str) -> date:
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        day = None
-    if day is None or str(day) != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a day; write YYYY-MM-DD")
-    return day
-
-
-def _file(text: str) -> Path:
-    path = Path(text)
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"{text} is not a file")
-    return path

@@ -7,6 +7,7 @@ import time
 from pyspark.sql import SparkSession
 
 import flowlog_udfs
+from flowlog_udfs.arguments import STEP_NAMES
 from flowlog_udfs.cli import DayArguments, Step
 from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.errors import DayLimitError
@@ -80,10 +81,6 @@ def is_done(arguments: DayArguments) -> bool:
     return listed == read
 
 
-STEPS: dict[str, Step] = {
-    "ingest_records": ingest_records,
-    "attribute_initiators": attribute_initiators,
-    "map_nat": map_nat,
-    "total_subnet_bytes": total_subnet_bytes,
-    "report_compliance": report_compliance,
-}
+STEPS: dict[str, Step] = dict(
+    zip(STEP_NAMES, (ingest_records, attribute_initiators, map_nat, total_subnet_bytes, report_compliance), strict=True)
+)

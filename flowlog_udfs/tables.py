@@ -181,6 +181,7 @@ def _spark_type(kind: pa.DataType) -> DataType:
         return T.TimestampType()
     atoms = {
         pa.string(): T.StringType(),
+        pa.int8(): T.ByteType(),
         pa.int32(): T.IntegerType(),
         pa.int64(): T.LongType(),
         pa.float64(): T.DoubleType(),

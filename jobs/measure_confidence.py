@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
-from typing import NoReturn
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.arguments import Parser, add_warehouse, day
 from flowlog_udfs.confidence import ASKED, FEWEST, SOLE_SENDER, Agreement, measure_day
-from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
+from flowlog_udfs.errors import FlowlogError, StorageError
 from flowlog_udfs.services import PortRules, default_services, load_services
 from flowlog_udfs.tables import Warehouse
 
 
-class _Arguments(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
-
-
 def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None) -> int:
     """Print the agreement of each basis; the exit status is 0, or the error's."""
-    parser = _Arguments(prog="measure_confidence.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--warehouse", required=True, metavar="DIR|s3://…", help="folder or bucket prefix of the tables")
-    parser.add_argument("--day", required=True, type=date.fromisoformat, metavar="YYYY-MM-DD", help="UTC day of table connections")
+    parser = Parser(prog="measure_confidence.py", description=__doc__, allow_abbrev=False)
+    add_warehouse(parser)
+    parser.add_argument("--day", required=True, type=day, metavar="YYYY-MM-DD", help="UTC day of table connections")
     parser.add_argument("--services", type=Path, metavar="FILE", help="services.toml (default: the list that comes with flowlog)")
-    parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta", help="of the tables (default: delta)")
     try:
         given = parser.parse_args(argv)
         ports = PortRules.build(load_services(given.services) if given.services else default_services())

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn
 
 import boto3
 from botocore.exceptions import BotoCoreError
 
+from flowlog_udfs.arguments import Parser
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.inventory import describe_inventory
 
 
-class _Arguments(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}; see --help")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask EC2 in every Region given, with every profile given, and write one file; the exit status is 0, or the error's."""
-    parser = _Arguments(prog="take_inventory.py", description=__doc__)
+    parser = Parser(prog="take_inventory.py", description=__doc__)
     parser.add_argument("--region", action="append", required=True, help="Region to describe (repeatable)")
     parser.add_argument("--profile", action="append", help="profile of the AWS configuration, one for each account (repeatable)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where the snapshot goes")

@@ -4,8 +4,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 
 import boto3
+import duckdb
+import duckdb_extension_delta
 import pytest
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
@@ -43,6 +46,15 @@ def loud_spark(spark):
     spark.sparkContext.setLogLevel("INFO")
     yield spark
     spark.sparkContext.setLogLevel("ERROR")
+
+
+@pytest.fixture(scope="module")
+def duck() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with its Delta reader, from the package of the same version."""
+    extension = Path(duckdb_extension_delta.__file__).parent / "extensions" / f"v{duckdb.__version__}" / "delta.duckdb_extension"
+    with duckdb.connect() as connection:
+        connection.execute(f"LOAD '{extension}'; SET TimeZone = 'UTC'")
+        yield connection
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flowlog_udfs import ledger
-from flowlog_udfs.errors import ObjectError
+from flowlog_udfs.errors import DayLimitError, ObjectError
 from flowlog_udfs.report.document import to_json
 from flowlog_udfs.report.page import render
 from flowlog_udfs.report.schema import validate
@@ -64,6 +64,14 @@ def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_di
 def report_url(warehouse: Warehouse, day: date) -> str:
     """Where the latest report of a day is."""
     return warehouse.storage.url(f"{warehouse.prefix}reports/day={day}/report.html")
+
+
+def latest_report(warehouse: Warehouse, day: date) -> dict[str, Any]:
+    """The document of a day's latest report; raises `DayLimitError` where there is none."""
+    found = _read(warehouse, f"{warehouse.prefix}reports/day={day}/report.json")
+    if found is None:
+        raise DayLimitError(f"{day}: there is no report; run report_compliance first")
+    return found
 
 
 def _run(document: Mapping[str, Any]) -> dict[str, Any]:

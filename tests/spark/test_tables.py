@@ -1,12 +1,10 @@
 """Tables as other engines find them: protocol, statistics, and what DuckDB, delta-rs and Spark read."""
 
 import json
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
-import duckdb_extension_delta
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,15 +22,6 @@ from flowlog_udfs.tables import Table, Warehouse
 
 SKIPPING = {table.name: table.skipping_columns for table in (OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS, COVERAGE_TABLE)}
 NOW = datetime(2026, 3, 12, tzinfo=timezone.utc)
-
-
-@pytest.fixture(scope="module")
-def duck() -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB with its Delta reader, from the package of the same version."""
-    extension = Path(duckdb_extension_delta.__file__).parent / "extensions" / f"v{duckdb.__version__}" / "delta.duckdb_extension"
-    with duckdb.connect() as connection:
-        connection.execute(f"LOAD '{extension}'; SET TimeZone = 'UTC'")
-        yield connection
 
 
 @pytest.mark.parametrize("name", TABLES)

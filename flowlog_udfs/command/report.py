@@ -1,0 +1,63 @@
+"""`flowlog report`: a day's report made anew from its tables, or shown as it stands."""
+
+from __future__ import annotations
+
+import argparse
+import webbrowser
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
+from flowlog_udfs.command.output import Output, print_table
+from flowlog_udfs.command.submission import add_submission, job_words, submit
+
+HELP = "make a day's report from its tables, or show the one that stands (jobs/report_compliance.py)"
+EXAMPLE = "flowlog report --warehouse s3://my-tables/flowlog --day 2026-03-10 --show"
+SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of the job, and how it is shown."""
+    add_day_arguments(parser, STEP_NAMES[-1:])
+    _add_own(parser)
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    add_submission(parser)
+    parser.add_argument("--show", action="store_true", help="make nothing: show the latest version")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+
+
+def execute(given: argparse.Namespace, output: Output) -> int:
+    """Submit the job unless the standing report will do, then show verdict and findings; raises `DayLimitError` where there is none."""
+    from flowlog_udfs.cli import days_given
+    from flowlog_udfs.report.publishing import latest_report, report_url
+
+    (day,) = days_given(given)
+    status = 0
+    if not given.show:
+        own = Parser(add_help=False, allow_abbrev=False)
+        _add_own(own)
+        own.add_argument("--json", action="store_true")
+        status = submit("report_compliance", job_words(given.words, own), 1, given.properties_file, output)
+        if status and not given.fail_on:
+            return status
+    document, url = latest_report(day.warehouse, day.selection.day), report_url(day.warehouse, day.selection.day)
+    names = ("day", "digest", "verdict", "findings", "signoffs")
+    output.show({"report": url} | {name: document[name] for name in names}, lambda console: _view(document, url, console))
+    if given.open:
+        webbrowser.open(url if "://" in url else f"file://{url}")
+    return status
+
+
+def _view(document: Mapping[str, Any], url: str, console: Console) -> None:
+    counted = [one for one in document["findings"] if one["status"] != "suppressed"]
+    rows = [(one["severity"], one["rule"], one["subject"], one["summary"], one["finding_id"]) for one in counted[:SHOWN]]
+    if rows:
+        print_table(console, ("severity", "rule", "subject", "what", "finding"), rows, wrapped=("what",))
+    if len(counted) > SHOWN:
+        console.print(f"… and {len(counted) - SHOWN:,} more findings")
+    console.print(f"{document['day']}: {document['verdict']['sentence']}", markup=False)
+    console.print(f"{url} (version {document['digest'][:12]})", markup=False)
