@@ -28,7 +28,8 @@ bench: setup ## throughput and memory, in CPU seconds of the whole process tree;
 	@python -m tests.benchmarks && python -m tests.benchmarks.accuracy
 docs: setup ## renew the generated parts of docs/
 	@python .ci/make_docs.py
-notebooks: setup ## execute the notebooks
+notebooks: setup ## execute the notebooks on the demo
+	@[ -d demo/warehouse ] || $(MAKE) demo
 	@pytest --nbmake notebooks
 zip: setup ## the library as dist/flowlog_udfs.zip for spark-submit --py-files
 	@python .ci/make_zip.py

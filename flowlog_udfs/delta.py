@@ -35,8 +35,12 @@ def replace_partition(
     files: Sequence[AddAction],
     inputs: str,
     carried_from: str | None = None,
+    *,
+    statistics: Sequence[str] = (),
 ) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
+
+    `statistics` are the columns of which files have bounds; see `indexed`.
 
     `carried_from` is the digest of the day before, where the rows lean on it.
 
@@ -44,12 +48,22 @@ def replace_partition(
     `StorageError` when the table cannot be committed.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
-    _commit(uri, options, schema, day, files, notes, replaces=True)
+    _commit(uri, options, schema, day, files, notes, indexed(statistics), replaces=True)
 
 
-def append_files(uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction]) -> None:
+def append_files(
+    uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction], *, statistics: Sequence[str] = ()
+) -> None:
     """Add `files` to the partition `day` in one commit; creates the table if need be. Raises `StorageError` when it cannot be committed."""
-    _commit(uri, options, schema, day, files, {}, replaces=False)
+    _commit(uri, options, schema, day, files, {}, indexed(statistics), replaces=False)
+
+
+def indexed(columns: Sequence[str]) -> dict[str, str]:
+    """The table properties that say of which columns files have statistics (Delta protocol, "Table Properties").
+
+    Without them readers expect some of the first 32 columns; delta-rs then compares with a bound that is null, and finds no row.
+    """
+    return {"delta.dataSkippingStatsColumns": ",".join(columns)} if columns else {"delta.dataSkippingNumIndexedCols": "0"}
 
 
 def _commit(
@@ -59,6 +73,7 @@ def _commit(
     day: date,
     files: Sequence[AddAction],
     notes: dict[str, str],
+    configuration: dict[str, str],
     *,
     replaces: bool,
 ) -> None:
@@ -71,9 +86,18 @@ def _commit(
         try:
             if table is None:
                 create_table_with_add_actions(
-                    uri, columns, list(files), "error", ["day"], storage_options=dict(options), commit_properties=properties
+                    uri,
+                    columns,
+                    list(files),
+                    "error",
+                    ["day"],
+                    configuration=dict(configuration),
+                    storage_options=dict(options),
+                    commit_properties=properties,
                 )
             else:
+                if not configuration.items() <= table.metadata().configuration.items():
+                    table.alter.set_table_properties(configuration)
                 mode: Literal["overwrite", "append"] = "overwrite" if replaces else "append"
                 table.create_write_transaction(list(files), mode, columns, ["day"], filters, commit_properties=properties)
             return

@@ -23,7 +23,8 @@ FEW_ROWS, SMALL_TABLES = 4_096, 256
 PART_BYTES = 256 << 20
 """A part file is closed when it passes this size."""
 TEXT_STATISTICS_CHARACTERS = 32
-"""Longer texts are left without minimum and maximum, as Delta itself would have to cut them."""
+"""Bounds of longer texts are cut, as Delta's own are: to a prefix, with the last of all characters behind a maximum."""
+LAST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +133,16 @@ def _delta_statistics(footer: pq.FileMetaData, columns: Sequence[str]) -> str:
         nulls[name] = sum(statistics.null_count for statistics in found)
         bounds = [statistics for statistics in found if statistics.has_min_max]
         has_bounds = all(statistics.has_min_max or statistics.num_values == 0 for statistics in found)
-        if bounds and has_bounds and all(_is_short(s.min) and _is_short(s.max) for s in bounds):
+        if bounds and has_bounds:
             least[name] = _json_value(min(statistics.min for statistics in bounds))
-            most[name] = _json_value(max(statistics.max for statistics in bounds))
+            most[name] = _json_value(max(statistics.max for statistics in bounds), LAST_CHARACTER)
     return json.dumps({"numRecords": footer.num_rows, "minValues": least, "maxValues": most, "nullCount": nulls})
 
 
-def _is_short(value: object) -> bool:
-    return not isinstance(value, str) or len(value) <= TEXT_STATISTICS_CHARACTERS
-
-
-def _json_value(value: object) -> object:
-    """Timestamps in Delta's form; flowlog's are whole seconds, so nothing is cut."""
+def _json_value(value: object, tail: str = "") -> object:
+    """A bound in Delta's form: timestamps to the second, as flowlog's are, so that nothing is cut; long texts as a prefix and `tail`."""
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    if isinstance(value, str) and len(value) > TEXT_STATISTICS_CHARACTERS:
+        return value[:TEXT_STATISTICS_CHARACTERS] + tail
     return value

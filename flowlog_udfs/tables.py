@@ -88,7 +88,10 @@ class Warehouse:
             self.storage.replace_folder(f"{folder}day={day}/", [part.key for part in staged])
             return
         files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
-        delta.replace_partition(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs, carried_from)
+        delta.replace_partition(
+            *(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs, carried_from),
+            statistics=table.skipping_columns,
+        )
 
     def append(self, table: Table, day: date, rows: pa.Table, *, now: datetime) -> None:
         """Add rows to a table's day: for tables that nothing is ever taken from. Raises `StorageError` when it is refused."""
@@ -98,7 +101,9 @@ class Warehouse:
         parts = writer.close()
         if self.table_format == "delta":
             files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
-            delta.append_files(self._uri(table), self._options(), logical_schema(table.schema), day, files)
+            delta.append_files(
+                self._uri(table), self._options(), logical_schema(table.schema), day, files, statistics=table.skipping_columns
+            )
 
     def origin(self, table: Table, day: date) -> delta.Origin | None:
         """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""

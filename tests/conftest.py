@@ -1,8 +1,13 @@
 """What all tests share: one quiet Spark session, and a real S3 API on this machine."""
 
+from __future__ import annotations
+
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -12,6 +17,10 @@ import duckdb_extension_delta
 import pytest
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
+
+from flowlog_udfs.cli import run_steps
+from flowlog_udfs.day import STEPS, is_done
+from flowlog_udfs.sample import SampleRequest, make_sample
 
 # The same examples at every run, so that a red build is a change's doing; HYPOTHESIS_PROFILE=searching looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -46,6 +55,40 @@ def loud_spark(spark):
     spark.sparkContext.setLogLevel("INFO")
     yield spark
     spark.sparkContext.setLogLevel("ERROR")
+
+
+@dataclass(frozen=True)
+class Days:
+    """Sample days run whole: the logs, the tables, and the last day, which has three smaller ones before it."""
+
+    logs: Path
+    tables: Path
+    day: date = date(2026, 3, 10)
+    history: int = 3
+
+    def copied(self, folder: Path) -> Days:
+        """The same with tables of one's own, for tests that change them."""
+        return replace(self, tables=Path(shutil.copytree(self.tables, folder / "tables")))
+
+    def options(self, *, policy: bool = True) -> list[str]:
+        """What tells a job of the sample's network and rules."""
+        return [
+            *("--inventory", str(self.logs / "inventory.json")),
+            *(("--policy", str(self.logs / "policy.toml")) if policy else ()),
+        ]
+
+
+@pytest.fixture(scope="session")
+def days(spark_session, tmp_path_factory: pytest.TempPathFactory) -> Days:
+    """Made once, as one backfill; whoever changes the tables takes a copy."""
+    made = Days(tmp_path_factory.mktemp("days") / "logs", tmp_path_factory.mktemp("days") / "tables")
+    make_sample(
+        SampleRequest(str(made.logs), made.day, connections=3_000, history=made.history, history_connections=500, idle_rows=True, seed=5)
+    )
+    wanted = ["--from", str(made.day - timedelta(days=made.history)), "--to", str(made.day)]
+    arguments = ["--source", str(made.logs), "--warehouse", str(made.tables), *wanted, *made.options()]
+    assert run_steps("test", STEPS, lambda: spark_session, arguments, is_done=is_done) == 0
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-DAY = "2026-03-10"
 
 
 def flowlog(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -19,48 +18,45 @@ def flowlog(*words: object, folder: Path | None = None) -> subprocess.CompletedP
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.CompletedProcess[str]]]:
-    """A small demo as its command makes it, outside of the project's folder."""
-    folder = tmp_path_factory.mktemp("anywhere")
-    yield folder / "flowlog-demo", flowlog("demo", "--connections", 500, "--history", 1, "--json", folder=folder)
+def own(days: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return days.copied(tmp_path_factory.mktemp("command"))
 
 
-def test_the_demo_ends_with_a_report(demo):
-    folder, done = demo
+def test_the_demo_ends_with_a_report(tmp_path):
+    done = flowlog("demo", "--connections", 300, "--history", 0, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     report = Path(told["report"])
-    assert report == folder / "warehouse" / "reports" / f"day={DAY}" / "report.html"
+    assert report == tmp_path / "flowlog-demo" / "warehouse" / "reports" / "day=2026-03-10" / "report.html"
     assert told["outcome"] == "findings" and told["open"] > 0 and told["version"] == 1
     assert "<!doctype html>" in report.read_text().lower()
     assert "report_compliance: done in" in done.stderr
 
 
-def test_running_again_passes_days_over_and_tells_of_the_ledger(demo):
-    logs, warehouse = demo[0] / "logs", demo[0] / "warehouse"
-    words = ["run", "--source", logs, "--warehouse", warehouse, "--from", "2026-03-09", "--to", DAY, "--inventory", logs / "inventory.json"]
-    done = flowlog(*words, "--policy", logs / "policy.toml", "--json")
+def test_running_again_passes_days_over_and_tells_of_the_ledger(own):
+    first, last = own.day - timedelta(days=own.history), own.day - timedelta(days=own.history - 1)
+    span = ["--from", first, "--to", last]
+    done = flowlog("run", "--source", own.logs, "--warehouse", own.tables, *span, *own.options(), "--json")
     assert done.returncode == 0, done.stderr
-    assert "2026-03-10: run before from the same inputs, passed over" in done.stderr
-    days = json.loads(done.stdout)["days"]
-    assert [day["day"] for day in days] == ["2026-03-09", DAY] and all(day["digest"] for day in days)
+    assert [f"{day}: run before from the same inputs, passed over" in done.stderr for day in (first, last)] == [True, True]
+    told = json.loads(done.stdout)["days"]
+    assert [day["day"] for day in told] == [str(first), str(last)] and all(day["digest"] for day in told)
 
 
-def test_showing_and_making_a_report_anew(demo):
-    warehouse, logs = demo[0] / "warehouse", demo[0] / "logs"
-    shown = flowlog("report", "--warehouse", warehouse, "--day", DAY, "--show")
+def test_showing_a_report_and_making_it_anew(own):
+    wanted = ["report", "--warehouse", own.tables, "--day", own.day]
+    shown = flowlog(*wanted, "--show")
     assert shown.returncode == 0, shown.stderr
-    assert "critical" in shown.stdout and str(warehouse / "reports") in shown.stdout
-    before = json.loads(flowlog("report", "--warehouse", warehouse, "--day", DAY, "--show", "--json").stdout)
-    options = ["--inventory", logs / "inventory.json", "--policy", logs / "policy.toml", "--fail-on", "critical", "--json"]
-    again = flowlog("report", "--warehouse", warehouse, "--day", DAY, *options)
+    assert "critical" in shown.stdout and str(own.tables / "reports") in shown.stdout
+    before = json.loads(flowlog(*wanted, "--show", "--json").stdout)
+    again = flowlog(*wanted, *own.options(), "--fail-on", "critical", "--json")
     assert again.returncode == 2
     assert "findings of severity critical or graver are open" in again.stderr
     assert json.loads(again.stdout) == before
 
 
-def test_a_day_without_logs_is_status_2(demo, tmp_path):
-    done = flowlog("run", "--source", demo[0] / "logs", "--warehouse", tmp_path / "tables", "--day", "2026-04-01", "--json")
+def test_a_day_without_logs_is_status_2(own, tmp_path):
+    done = flowlog("run", "--source", own.logs, "--warehouse", tmp_path / "tables", "--day", "2026-04-01", "--json")
     assert done.returncode == 2
     assert "no flow log objects for 2026-04-01" in done.stderr
     assert json.loads(done.stdout) == {"status": 2, "days": [{"day": "2026-04-01", "digest": None, "report": None}]}

@@ -16,7 +16,6 @@ from flowlog_udfs.day import STEPS, is_done
 from flowlog_udfs.errors import DayLimitError, UsageError
 from flowlog_udfs.ledger import sign_off
 from flowlog_udfs.report.schema import validate
-from flowlog_udfs.sample import SampleRequest, make_sample
 from flowlog_udfs.tables import Warehouse
 
 DAY = date(2026, 3, 10)
@@ -39,12 +38,10 @@ def files_of(tables: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(spark_session: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A sample day with three days before it, run as one backfill."""
-    logs, tables = tmp_path_factory.mktemp("logs"), tmp_path_factory.mktemp("tables")
-    make_sample(SampleRequest(str(logs), DAY, connections=3_000, history=3, history_connections=500, idle_rows=True, seed=5))
-    assert run(spark_session, logs, tables, "--from", DAY - timedelta(days=3), "--to", DAY, day=None) == 0
-    return logs, tables
+def whole(days: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sample's last day, which has three days before it, in tables that tests may change."""
+    own = days.copied(tmp_path_factory.mktemp("report"))
+    return own.logs, own.tables
 
 
 def named(finding: Mapping[str, Any]) -> str:

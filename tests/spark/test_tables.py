@@ -1,6 +1,7 @@
 """Tables as other engines find them: protocol, statistics, and what DuckDB, delta-rs and Spark read."""
 
 import json
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -65,6 +66,30 @@ def test_delta_rs_reads_schema_and_files(nasty: NastyRun):
     assert table.file_uris(partition_filters=[("day", "=", str(NEXT_DAY))]) == []
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_delta_rs_finds_rows_by_columns_with_statistics_and_without(nasty: NastyRun, name: str):
+    """Where files lack statistics that readers expect, delta-rs compares with null and finds nothing."""
+    dataset = DeltaTable(nasty.warehouse / name).to_pyarrow_dataset()
+    held = dataset.to_table()
+    for column in (field.name for field in held.schema if not pa.types.is_nested(field.type)):
+        for value in held.column(column).unique()[:5]:
+            wanted = pc.field(column).is_null() if not value.is_valid else pc.field(column) == value
+            counted = held.filter(wanted).num_rows
+            assert dataset.count_rows(filter=wanted) == counted > 0, (column, value)
+
+
+def test_an_older_table_is_told_its_statistics_columns(tmp_path):
+    table = Table("words", pa.schema([("word", pa.string()), ("number", pa.int64())]))
+    warehouse = Warehouse.open(str(tmp_path))
+    rows_ = pa.table([["a", "b"], [1, 2]], schema=table.schema)
+    warehouse.replace_day(table, DAY, warehouse.write_rows(table, DAY, rows_), inputs="none", now=NOW)
+    more = replace(table, skipping_columns=("word",))
+    warehouse.replace_day(more, NEXT_DAY, warehouse.write_rows(more, NEXT_DAY, rows_), inputs="none", now=NOW)
+    opened = DeltaTable(tmp_path / "words")
+    assert opened.metadata().configuration["delta.dataSkippingStatsColumns"] == "word"
+    assert opened.to_pyarrow_dataset().count_rows(filter=pc.field("number") == 2) == 2
+
+
 def bounded_columns(folder: Path, file: dict, columns: tuple[str, ...]) -> set[str]:
     """The columns with a minimum and maximum, after a check that what a commit says of a file is what the file holds."""
     told = json.loads(file["stats"])
@@ -93,7 +118,7 @@ def test_statistics_are_those_of_the_file(nasty: NastyRun, name: str):
 
 
 def test_statistics_over_several_row_groups_and_long_texts(tmp_path, monkeypatch):
-    """Smallest and largest may lie in different row groups; a long text gives no bounds; neither does a column without values."""
+    """Smallest and largest may lie in different row groups; bounds of a long text are cut; a column without values has none."""
     monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 1)
     columns = ("number", "short", "long", "moment", "empty")
     types = [pa.int64(), pa.dictionary(pa.int32(), pa.string()), pa.string(), pa.timestamp("us", "UTC"), pa.string()]
@@ -101,8 +126,8 @@ def test_statistics_over_several_row_groups_and_long_texts(tmp_path, monkeypatch
     moments = [datetime(2026, 3, 10, 5, tzinfo=timezone.utc) + timedelta(hours=hour) for hour in range(3)]
     chunks = [
         {"number": [5, 7], "short": ["m", None], "long": ["x" * 40, "y"], "moment": moments[:2], "empty": [None, None]},
-        {"number": [None, None], "short": ["a", "z"], "long": ["b", "c"], "moment": [moments[2], None], "empty": [None, None]},
-        {"number": [9, -3], "short": [None, None], "long": ["d", None], "moment": [None, None], "empty": [None, None]},
+        {"number": [None, None], "short": ["a", "z"], "long": ["b" * 33, "c"], "moment": [moments[2], None], "empty": [None, None]},
+        {"number": [9, -3], "short": [None, None], "long": ["y" * 32 + "z", None], "moment": [None, None], "empty": [None, None]},
     ]
     warehouse = Warehouse.open(str(tmp_path))
     writer = warehouse.writer(table, DAY)
@@ -111,8 +136,10 @@ def test_statistics_over_several_row_groups_and_long_texts(tmp_path, monkeypatch
     warehouse.replace_day(table, DAY, writer.close(), inputs="none", now=NOW)
     [file] = log_entries(tmp_path, "shapes", "add")
     assert pq.read_metadata(tmp_path / "shapes" / file["path"]).num_row_groups == 3
-    assert bounded_columns(tmp_path / "shapes", file, columns) == {"number", "short", "moment"}
-    assert json.loads(file["stats"])["minValues"] == {"number": -3, "short": "a", "moment": "2026-03-10T05:00:00.000Z"}
+    told = json.loads(file["stats"])
+    assert (told["minValues"].pop("long"), told["maxValues"].pop("long")) == ("b" * 32, "y" * 32 + "\U0010ffff")
+    assert told["minValues"] == {"number": -3, "short": "a", "moment": "2026-03-10T05:00:00.000Z"}
+    assert bounded_columns(tmp_path / "shapes", {**file, "stats": json.dumps(told)}, columns) == {"number", "short", "moment"}
 
 
 def test_part_files_are_closed_when_large_enough(tmp_path, monkeypatch):

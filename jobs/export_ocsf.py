@@ -1,0 +1,47 @@
+"""Write a day's connections as OCSF Network Activity events: a table, and JSON lines where they are asked for.
+
+spark-submit --properties-file conf/spark-local.conf jobs/export_ocsf.py --warehouse DIR --day YYYY-MM-DD --json-lines DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from flowlog_udfs.arguments import Parser, add_warehouse, day
+from flowlog_udfs.errors import FlowlogError, StorageError
+from flowlog_udfs.ocsf.exporting import export_day
+from flowlog_udfs.storage import open_storage
+from flowlog_udfs.tables import Warehouse
+
+
+def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None) -> int:
+    """Export and say how many events there are; the exit status is 0, or the error's."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    add_warehouse(parser)
+    parser.add_argument("--day", required=True, type=day, help="UTC day of table connections")
+    parser.add_argument("--json-lines", metavar="DIR|s3://…", help="folder or bucket prefix of day=D/part-NNNNN.jsonl.gz (default: none)")
+    try:
+        given = parser.parse_args(argv)
+        lines = open_storage(given.json_lines) if given.json_lines else None
+        warehouse = Warehouse.open(given.warehouse, given.table_format)
+        count = export_day(session(), warehouse, given.day, datetime.now(timezone.utc), lines)
+    except (FlowlogError, PySparkException) as error:
+        print(f"flowlog: {error}", file=sys.stderr)
+        return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
+    except Exception:
+        # Python's own status for a fault of ours is 1, which means wrong use here.
+        traceback.print_exc()
+        return StorageError.exit_status
+    print(f"{given.day}: {count:,} events in table ocsf_network_activity{f', and in {given.json_lines}' if given.json_lines else ''}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(SparkSession.builder.getOrCreate))
