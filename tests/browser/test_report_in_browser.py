@@ -3,7 +3,6 @@
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from flowlog_udfs.report.page import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine; Debian's package chromium has it")
-LONGEST_LOAD = 10  # seconds; the bench prints how long it is
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +86,8 @@ def test_findings_filter_by_word_and_severity(opened: Open) -> None:
 
 
 def test_all_of_10_000_findings_can_be_reached(opened: Open) -> None:
-    began = time.monotonic()
     page = opened(large())
     page.wait_for_function("document.querySelectorAll('#t-findings tbody tr').length === 100")
-    assert time.monotonic() - began < LONGEST_LOAD
     assert page.locator("[data-pages=t-findings] span").inner_text() == "page 1 of 100"
     page.get_by_role("button", name="Next →").click()
     assert first_cells(page, "t-findings", 2)[0] == "10.0.0.100 tcp/22"

@@ -16,6 +16,7 @@ from flowlog_udfs.day import STEPS, is_done
 from flowlog_udfs.errors import DayLimitError, UsageError
 from flowlog_udfs.ledger import sign_off
 from flowlog_udfs.report.schema import validate
+from flowlog_udfs.sample import SampleRequest, make_sample
 from flowlog_udfs.tables import Warehouse
 
 DAY = date(2026, 3, 10)
@@ -105,6 +106,32 @@ def test_another_policy_makes_another_version_and_keeps_the_former(spark, whole,
     assert versions == {name: content for name, content in kept.items() if former["digest"] in name}
     of_day = sorted((row for row in rows(tables, "runs") if row["day"] == DAY), key=lambda row: row["version"])
     assert [(row["digest"], row["superseded_by"]) for row in of_day] == [(former["digest"], latest["digest"]), (latest["digest"], None)]
+
+
+def test_a_day_without_a_run_between_two_with_one_is_a_hole(spark, whole, tmp_path):
+    _, tables = whole
+    LogTree.in_folder(tmp_path / "logs").text("12T0005", [row(at("12T00:01:00"))])
+    assert run(spark, tmp_path / "logs", tables, day=DAY + timedelta(days=2)) == 0
+    holes = [one for one in report_of(tables, DAY + timedelta(days=2))["findings"] if one["rule"] == "ledger-hole"]
+    assert [(one["subject"], one["status"]) for one in holes] == [(str(DAY + timedelta(days=1)), "open")]
+
+
+@pytest.mark.slow
+def test_a_clean_day_is_clean_once_the_next_one_was_read(spark, tmp_path):
+    logs, tables = tmp_path / "logs", tmp_path / "tables"
+    make_sample(
+        SampleRequest(
+            str(logs), DAY, days=2, connections=1_500, history=4, history_connections=700, idle_rows=True, profile="clean", seed=3
+        )
+    )
+    assert run(spark, logs, tables, "--from", DAY - timedelta(days=4), "--to", DAY + timedelta(days=1), day=None) == 0
+    for number in range(-4, 2):
+        assert report_of(tables, DAY + timedelta(days=number))["findings"] == []
+    assert report_of(tables)["verdict"]["outcome"] == "no_finding"  # while its late records may still come
+    assert run(spark, logs, tables) == 0
+    verdict = report_of(tables)["verdict"]
+    assert (verdict["outcome"], verdict["caveats"], verdict["provisional"]) == ("clean", [], None)
+    assert set(verdict["rules"]) - {"pass"} == {name for name, count in verdict["rules"].items() if not count}
 
 
 def test_sign_offs_are_only_ever_added(whole):
