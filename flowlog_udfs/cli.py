@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 
@@ -42,8 +42,8 @@ class DayArguments:
 
 Step = Callable[[SparkSession, DayArguments], str]
 """A step of a day: reads its inputs, replaces its tables, and returns its part of the summary."""
-IsDone = Callable[[DayArguments], bool]
-"""Whether a day was run before from the same inputs."""
+Remaining = Callable[[DayArguments], Sequence[str]]
+"""The steps that a day still needs; none when it was run before from the same inputs."""
 
 
 def parse_days(description: str, argv: Sequence[str] | None, steps: Sequence[str], *, backfills: bool = False) -> list[DayArguments]:
@@ -89,43 +89,62 @@ def run_steps(
     steps: dict[str, Step],
     session: Callable[[], SparkSession],
     argv: Sequence[str] | None = None,
-    is_done: IsDone | None = None,
+    remaining: Remaining | None = None,
 ) -> int:
     """Run steps in order up to `--until`, print their summaries, and return the exit status.
 
     0 done; 1 wrong use or configuration; 2 the day breaks a stated limit; 3 storage or engine failure. `session` is called only once the
-    arguments are known to be right. With `is_done` the job takes several days: one that is done already is passed over, one that breaks a
-    limit does not keep the others from being run, and the gravest status is returned.
+    arguments are known to be right. With `remaining` the job takes several days: what one does not need any more is passed over, one that
+    breaks a limit does not keep the others from being run, and the gravest status is returned.
     """
     try:
-        days = parse_days(description, argv, tuple(steps), backfills=is_done is not None)
+        days = parse_days(description, argv, tuple(steps), backfills=remaining is not None)
         spark = session()
         spark.conf.set("spark.sql.session.timeZone", "UTC")
     except Exception as error:
         return _status(error)
-    worst = 0
-    for arguments in days:
+    worst, touched, failed = 0, set[date](), set[date]()
+    for arguments, names in _in_turn(days, tuple(steps)):
+        day = arguments.selection.day
+        if day in failed:
+            continue
         try:
-            if len(days) > 1 and is_done is not None and is_done(arguments):
-                _say(f"{arguments.selection.day}: run before from the same inputs, passed over")
-                continue
-            _run_day(spark, steps, arguments)
+            if remaining is not None and len(days) > 1 and day not in touched:
+                needed = remaining(arguments)
+                names = [name for name in names if name in needed]
+            for name in names:
+                touched.add(day)
+                _run_step(spark, name, steps[name], arguments)
         except Exception as error:
+            failed.add(day)
             worst = max(worst, _status(error))
             if worst >= StorageError.exit_status:
-                break
+                return worst
+    for day in sorted({arguments.selection.day for arguments in days} - touched - failed):
+        _say(f"{day}: run before from the same inputs, passed over")
     return worst
 
 
-def _run_day(spark: SparkSession, steps: dict[str, Step], arguments: DayArguments) -> None:
-    for name, step in steps.items():
-        _say(f"{name}: {arguments.selection.day} …")
-        began = time.monotonic()
-        summary = step(spark, arguments)
-        _say(f"{name}: done in {time.monotonic() - began:.1f} s")
-        print(summary, flush=True)
-        if name == arguments.until:
-            break
+def _in_turn(days: Sequence[DayArguments], names: Sequence[str]) -> Iterator[tuple[DayArguments, Sequence[str]]]:
+    """The days and their steps up to `--until`. Of several days, each one's last step waits for the steps before it of the next day, whose
+    objects tell which rows came late.
+    """
+    until = days[0].until
+    wanted = names[: names.index(until) + 1] if until else names
+    held = len(wanted) - (len(days) > 1 and len(wanted) == len(names))
+    for before, day in zip((None, *days), (*days, None), strict=True):
+        if day:
+            yield day, wanted[:held]
+        if before and wanted[held:]:
+            yield before, wanted[held:]
+
+
+def _run_step(spark: SparkSession, name: str, step: Step, arguments: DayArguments) -> None:
+    _say(f"{name}: {arguments.selection.day} …")
+    began = time.monotonic()
+    summary = step(spark, arguments)
+    _say(f"{name}: done in {time.monotonic() - began:.1f} s")
+    print(summary, flush=True)
 
 
 def _status(error: Exception) -> int:

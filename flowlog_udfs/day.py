@@ -15,7 +15,7 @@ from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day, list_source
 from flowlog_udfs.initiation import attribute_day
 from flowlog_udfs.ledger import versions
 from flowlog_udfs.policy.model import SEVERITIES
-from flowlog_udfs.reporting import report_day
+from flowlog_udfs.reporting import provisional_note, report_day, stale_note
 from flowlog_udfs.summary import ingest_summary, initiation_summary, report_summary, totals_summary, translation_summary
 from flowlog_udfs.totals import total_day
 from flowlog_udfs.translation import map_day
@@ -62,23 +62,28 @@ def report_compliance(spark: SparkSession, arguments: DayArguments) -> str:
     return summary
 
 
-def is_done(arguments: DayArguments) -> bool:
-    """Whether the day's report was made from the same objects, settings, policy, inventory and release, and is not stale."""
-    day, selection = arguments.selection.day, arguments.selection
-    latest = versions(arguments.warehouse, day)[-1:]
+def remaining(arguments: DayArguments) -> tuple[str, ...]:
+    """The steps that a day still needs: none where its report was made from the same objects, settings, policy, inventory and release.
+
+    A day that leans on one worked out anew since needs all. Where only what is known of its late rows has changed, the report is made anew.
+    """
+    day, warehouse, config = arguments.selection.day, arguments.warehouse, arguments.config
+    latest = versions(warehouse, day)[-1:]
     wanted = {
         "code_version": flowlog_udfs.__version__,
-        "config_digest": arguments.config.digest(),
+        "config_digest": config.digest(),
         "policy_digest": arguments.policy.digest(),
         "inventory_digest": arguments.inventory.digest() if arguments.inventory else None,
-        "stale": None,
     }
     if not latest or any(latest[0][name] != value for name, value in wanted.items()):
-        return False
-    _, listing = list_source(selection, arguments.config, held_elsewhere(arguments.warehouse, day))
+        return STEP_NAMES
+    _, listing = list_source(arguments.selection, config, held_elsewhere(warehouse, day))
     listed = {(one.stored.key, one.stored.etag) for one in listing.objects}
-    read = {(row["key"], row["etag"]) for row in day_rows(arguments.warehouse, OBJECTS, day, ["key", "etag"])}
-    return listed == read
+    read = day_rows(warehouse, OBJECTS, day, ["key", "etag"])
+    if listed != {(row["key"], row["etag"]) for row in read} or stale_note(warehouse, day):
+        return STEP_NAMES
+    up_to_date = (provisional_note(warehouse, day, {row["key"] for row in read}, config.ingest.late_hours), None)
+    return () if (latest[0]["provisional"], latest[0]["stale"]) == up_to_date else STEP_NAMES[-1:]
 
 
 STEPS: dict[str, Step] = dict(

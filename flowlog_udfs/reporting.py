@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
@@ -54,7 +54,7 @@ def report_day(
     """
     judged = judge_day(spark, warehouse, day, policy, config, inventory, now)
     objects = day_rows(warehouse, OBJECTS, day, _OBJECT_COLUMNS)
-    analytics, carried_from = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
+    analytics, _ = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
     ranges = AwsRanges.load(Path(config.attribution.ip_ranges)) if config.attribution.ip_ranges else None
     inputs = Inputs(
         day,
@@ -63,8 +63,8 @@ def report_day(
         analytics_digest=analytics,
         inventory={"taken_at": _utc(inventory.taken_at), "digest": inventory.digest()} if inventory else None,
         ip_ranges={"created": _utc(ranges.created)} if ranges else None,
-        provisional=_provisional(warehouse, day, objects, config.ingest.late_hours),
-        stale=_stale(warehouse, day, carried_from),
+        provisional=provisional_note(warehouse, day, {row["key"] for row in objects}, config.ingest.late_hours),
+        stale=stale_note(warehouse, day),
     )
     made = document(inputs, judged, _tables(warehouse, day, judged, objects))
     return Reported(publish(warehouse, day, made, config.digest(), now), report_url(warehouse, day))
@@ -116,27 +116,26 @@ def _objects_digest(objects: list[dict[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def _provisional(warehouse: Warehouse, day: date, objects: list[dict[str, Any]], late_hours: int) -> str | None:
-    """Why rows of the day may be missing: the next day was not read, or its run met rows that no run of this day has read."""
+def provisional_note(warehouse: Warehouse, day: date, read: Collection[str], late_hours: int) -> str | None:
+    """Why rows of the day may be missing: the next day was not read, or its run met rows in other objects than the day's run has `read`."""
     after = day + timedelta(days=1)
     later = [one for one in (after, after + timedelta(days=1)) if warehouse.has_day(OBJECTS, one)]
     if after not in later:
         return f"{after} was not read yet; its run names rows of this day that were delivered late."
-    mine = {row["key"] for row in objects}
     begin = datetime.combine(day, time(), timezone.utc)
     late = 0
     for one in later:
         for row in day_rows(warehouse, OBJECTS, one, ["key", "published_at", "other_days"]):
             held = dict(row["other_days"]).get(day, 0)
-            if held and row["key"] not in mine and not begin <= row["published_at"] < begin + timedelta(days=1, hours=late_hours):
+            if held and row["key"] not in read and not begin <= row["published_at"] < begin + timedelta(days=1, hours=late_hours):
                 late += held
     return f"{late:,} rows of this day were delivered later than its run looks; run the day again to hold them." if late else None
 
 
-def _stale(warehouse: Warehouse, day: date, carried_from: str | None) -> str | None:
+def stale_note(warehouse: Warehouse, day: date) -> str | None:
     """Whether the day before was worked out anew since this day leaned on it."""
-    yesterday = warehouse.origin(CONNECTIONS_TABLE, day - timedelta(days=1))
-    if yesterday is None or yesterday.inputs == carried_from:
+    today, yesterday = (warehouse.origin(CONNECTIONS_TABLE, one) for one in (day, day - timedelta(days=1)))
+    if yesterday is None or yesterday.inputs == (today and today.carried_from):
         return None
     return f"{day - timedelta(days=1)} was worked out anew after this day, which leans on it; run this day again."
 

@@ -10,7 +10,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from flowlog_udfs.cli import run_steps
-from flowlog_udfs.day import STEPS, is_done
+from flowlog_udfs.day import STEPS, remaining
 
 if __name__ == "__main__":
-    sys.exit(run_steps(__doc__, STEPS, SparkSession.builder.getOrCreate, is_done=is_done))
+    sys.exit(run_steps(__doc__, STEPS, SparkSession.builder.getOrCreate, remaining=remaining))

@@ -19,7 +19,7 @@ from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
 from flowlog_udfs.cli import run_steps
-from flowlog_udfs.day import STEPS, is_done
+from flowlog_udfs.day import STEPS, remaining
 from flowlog_udfs.sample import SampleRequest, make_sample
 
 # The same examples at every run, so that a red build is a change's doing; HYPOTHESIS_PROFILE=searching looks for new ones.
@@ -87,7 +87,7 @@ def days(spark_session, tmp_path_factory: pytest.TempPathFactory) -> Days:
     )
     wanted = ["--from", str(made.day - timedelta(days=made.history)), "--to", str(made.day)]
     arguments = ["--source", str(made.logs), "--warehouse", str(made.tables), *wanted, *made.options()]
-    assert run_steps("test", STEPS, lambda: spark_session, arguments, is_done=is_done) == 0
+    assert run_steps("test", STEPS, lambda: spark_session, arguments, remaining=remaining) == 0
     return made
 
 

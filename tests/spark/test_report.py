@@ -12,7 +12,7 @@ from logtree import LogTree, at, row
 from stored import rows
 
 from flowlog_udfs.cli import run_steps
-from flowlog_udfs.day import STEPS, is_done
+from flowlog_udfs.day import STEPS, remaining
 from flowlog_udfs.errors import DayLimitError, UsageError
 from flowlog_udfs.ledger import sign_off
 from flowlog_udfs.report.schema import validate
@@ -27,7 +27,7 @@ def run(spark: Any, logs: Path, tables: Path, *options: object, day: date | None
     arguments = ["--source", logs, "--warehouse", tables, *(["--day", day] if day else []), *options]
     arguments += ["--inventory", logs / "inventory.json"] if (logs / "inventory.json").exists() else []
     arguments += ["--policy", logs / "policy.toml"] if policy and (logs / "policy.toml").exists() else []
-    return run_steps("test", STEPS, lambda: spark, list(map(str, arguments)), is_done=is_done)
+    return run_steps("test", STEPS, lambda: spark, list(map(str, arguments)), remaining=remaining)
 
 
 def report_of(tables: Path, day: date = DAY) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_a_second_run_is_byte_identical_and_makes_no_version(spark, whole, capsy
     assert files_of(tables) == before
     assert rows(tables, "runs") == runs
     capsys.readouterr()
-    # The days before have all that a run of theirs can know, so a backfill passes them over.
+    # Each report of a backfill was made when the day after it had been read, so nothing is left to be known and all are passed over.
     assert run(spark, logs, tables, "--from", DAY - timedelta(days=3), "--to", DAY - timedelta(days=2), day=None) == 0
     assert "2026-03-07: run before from the same inputs, passed over" in capsys.readouterr().err
 
@@ -108,12 +108,33 @@ def test_another_policy_makes_another_version_and_keeps_the_former(spark, whole,
     assert [(row["digest"], row["superseded_by"]) for row in of_day] == [(former["digest"], latest["digest"]), (latest["digest"], None)]
 
 
+def test_a_backfill_takes_up_what_the_days_need(spark, whole, tmp_path, capsys):
+    """The last day's report was made before the day after it was read: that is all that is left to do for it, and it is done once."""
+    _, tables = whole
+    tree = LogTree.in_folder(tmp_path / "logs")
+    tree.text("11T0005", [row(at("10T23:59:00"))])
+    tree.text("12T0005", [row(at("12T00:01:00"))])
+    span = ["--from", DAY + timedelta(days=1), "--to", DAY + timedelta(days=2)]
+    assert run(spark, tmp_path / "logs", tables, "--day", DAY + timedelta(days=1), day=None) == 0
+    assert report_of(tables, DAY + timedelta(days=1))["verdict"]["provisional"]
+    capsys.readouterr()
+    assert run(spark, tmp_path / "logs", tables, *span, day=None) == 0
+    told = [line.split(" ")[1:3] for line in capsys.readouterr().err.splitlines() if line.endswith("…")]
+    first, second = (str(DAY + timedelta(days=number)) for number in (1, 2))
+    names = ("ingest_records:", "attribute_initiators:", "map_nat:", "total_subnet_bytes:")
+    assert told == [[name, second] for name in names] + [["report_compliance:", day] for day in (first, second)]
+    assert report_of(tables, DAY + timedelta(days=1))["verdict"]["provisional"] is None
+    assert run(spark, tmp_path / "logs", tables, *span, day=None) == 0
+    assert capsys.readouterr().err.count("passed over") == 2
+
+
 def test_a_day_without_a_run_between_two_with_one_is_a_hole(spark, whole, tmp_path):
     _, tables = whole
-    LogTree.in_folder(tmp_path / "logs").text("12T0005", [row(at("12T00:01:00"))])
-    assert run(spark, tmp_path / "logs", tables, day=DAY + timedelta(days=2)) == 0
-    holes = [one for one in report_of(tables, DAY + timedelta(days=2))["findings"] if one["rule"] == "ledger-hole"]
-    assert [(one["subject"], one["status"]) for one in holes] == [(str(DAY + timedelta(days=1)), "open")]
+    day = max(row["day"] for row in rows(tables, "runs")) + timedelta(days=2)
+    LogTree.in_folder(tmp_path / "logs").text(f"{day:%d}T0005", [row(at(f"{day:%d}T00:01:00"))])
+    assert run(spark, tmp_path / "logs", tables, day=day) == 0
+    holes = [one for one in report_of(tables, day)["findings"] if one["rule"] == "ledger-hole"]
+    assert [(one["subject"], one["status"]) for one in holes] == [(str(day - timedelta(days=1)), "open")]
 
 
 @pytest.mark.slow
@@ -127,8 +148,8 @@ def test_a_clean_day_is_clean_once_the_next_one_was_read(spark, tmp_path):
     assert run(spark, logs, tables, "--from", DAY - timedelta(days=4), "--to", DAY + timedelta(days=1), day=None) == 0
     for number in range(-4, 2):
         assert report_of(tables, DAY + timedelta(days=number))["findings"] == []
-    assert report_of(tables)["verdict"]["outcome"] == "no_finding"  # while its late records may still come
-    assert run(spark, logs, tables) == 0
+    verdict = report_of(tables, DAY + timedelta(days=1))["verdict"]
+    assert (verdict["outcome"], bool(verdict["provisional"])) == ("no_finding", True)  # while its late records may still come
     verdict = report_of(tables)["verdict"]
     assert (verdict["outcome"], verdict["caveats"], verdict["provisional"]) == ("clean", [], None)
     assert set(verdict["rules"]) - {"pass"} == {name for name, count in verdict["rules"].items() if not count}
