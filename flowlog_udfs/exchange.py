@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,27 +33,34 @@ def even_tasks(items: Sequence[Item], weight: Callable[[Item], int], *, heaviest
 
     As many tasks as keep each near `heaviest`; at least one per core of the driver while tasks stay above `smallest`.
     """
-    total = sum(map(weight, items))
+    weights = [weight(item) for item in items]
+    total = sum(weights)
     wanted = max(total // heaviest + 1, min(os.cpu_count() or 1, total // smallest + 1))
     tasks: list[list[Item]] = [[] for _ in range(max(1, min(wanted, len(items))))]
     loads = [(0, task) for task in range(len(tasks))]
-    for item in sorted(items, key=weight, reverse=True):
-        load, task = heapq.heappop(loads)
+    for heaviness, item in sorted(zip(weights, items, strict=True), key=itemgetter(0), reverse=True):
+        load, task = loads[0]
         tasks[task].append(item)
-        heapq.heappush(loads, (load + weight(item), task))
+        heapq.heapreplace(loads, (load + heaviness, task))
     return tasks
 
 
-def run_tasks(
-    spark: SparkSession, tasks: Sequence[Sequence[dict[str, Any]]], schema: pa.Schema, kernel: Kernel, out: pa.Schema
-) -> DataFrame:
-    """Run `kernel` once per task, in a Spark partition of its own, over the task's items as rows of `schema`; lazily."""
-    rows = [{"task": number, **item} for number, task in enumerate(tasks) for item in task]
-    table = pa.Table.from_pylist(rows, schema.insert(0, pa.field("task", pa.int64())))
+def task_items(tasks: Sequence[Sequence[Item]], values: Callable[[Item], Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    """The items of all tasks as rows of `schema`, whose columns `values` gives in order, each with the number of its task."""
+    numbered = schema.insert(0, pa.field("task", pa.int64()))
+    rows = [(number, *values(item)) for number, task in enumerate(tasks) for item in task]
+    # By column, not by row as `Table.from_pylist` takes it: a day may have a million items, and only the driver does this.
+    columns = zip(*rows, strict=True) if rows else [()] * len(numbered)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, numbered, strict=True)], schema=numbered)
+
+
+def run_tasks(spark: SparkSession, items: pa.Table, kernel: Kernel, out: pa.Schema) -> DataFrame:
+    """Run `kernel` once per task of `task_items`, in a Spark partition of its own, over the task's items; lazily."""
+    tasks = (pc.max(items.column("task")).as_py() or 0) + 1
     # A broadcast join onto a range puts each task into the partition of its number, without a shuffle.
-    numbers = spark.range(0, len(tasks), 1, len(tasks)).withColumnRenamed("id", "task")
-    items = numbers.join(F.broadcast(spark.createDataFrame(table)), "task").drop("task")
-    return items.mapInArrow(kernel, spark_schema(out))
+    numbers = spark.range(0, tasks, 1, tasks).withColumnRenamed("id", "task")
+    rows = numbers.join(F.broadcast(spark.createDataFrame(items)), "task").drop("task")
+    return rows.mapInArrow(kernel, spark_schema(out))
 
 
 def blobs(name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64], partitions: int) -> Iterator[pa.RecordBatch]:

@@ -10,9 +10,10 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -24,14 +25,14 @@ from flowlog_udfs.checks import broken_limit, reconcile
 from flowlog_udfs.config import Config
 from flowlog_udfs.coverage import COVERAGE_TABLE, SIGHTINGS, coverage, handed_back, misfiled, sightings, summed
 from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
-from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks
+from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks, task_items
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.inventory import Inventory
-from flowlog_udfs.keys import ListedObject, Listing, list_day
+from flowlog_udfs.keys import DayScope, FlowLogKey, ListedObject, Listing, list_day
 from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.records import RECORDS, RECORDS_TGW, SKIPPING_COLUMNS
-from flowlog_udfs.storage import FolderStorage, Storage, open_storage
+from flowlog_udfs.storage import FolderStorage, Storage, StoredObject, open_storage
 from flowlog_udfs.tables import Table, Warehouse, logical_schema
 
 OBJECTS = Table("objects", OBJECT_COLUMNS, ("flow_log_id", "published_at", "status"))
@@ -49,6 +50,8 @@ OBJECT_BYTES = 64 << 10
 """What an object weighs beside its bytes: to open and parse an empty one takes as long as so many bytes of a large one."""
 EARLIEST_FILED = timedelta(days=-1)
 """A row can be filed under the day before its own when clocks disagree, never earlier; later, without limit."""
+
+_LISTED_VALUES = attrgetter(*(f"stored.{one.name}" for one in fields(StoredObject)), *(f"key.{one.name}" for one in fields(FlowLogKey)))
 
 _OUTCOME = pa.schema(
     [
@@ -160,8 +163,8 @@ def list_source(selection: Selection, config: Config, also: frozenset[str] = fro
     storage, prefix = open_storage(selection.source)
     if isinstance(storage, FolderStorage) and not os.path.isdir(storage.root):
         raise UsageError(f"{selection.source}: no such folder; give the folder that holds AWSLogs/")
-    hours, accounts, regions = config.ingest.late_hours, selection.accounts, selection.regions
-    return storage, list_day(storage, prefix, selection.day, late_hours=hours, accounts=accounts, regions=regions, also=also)
+    scope = DayScope(prefix, selection.day, config.ingest.late_hours, selection.accounts, selection.regions, also)
+    return storage, list_day(storage, scope)
 
 
 def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
@@ -178,16 +181,12 @@ def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozen
 
 def _in_tasks(spark: SparkSession, listing: Listing, task_bytes: int, kernel: Kernel, out: pa.Schema) -> DataFrame:
     """The listed objects through `kernel`, in tasks of even size; lazily."""
-    items = [[_listed_row(listed) for listed in task] for task in _even_tasks(listing.objects, task_bytes)]
-    return run_tasks(spark, items, LISTED_COLUMNS, kernel, out)
-
-
-def _listed_row(listed: ListedObject) -> dict[str, Any]:
-    return asdict(listed.stored) | asdict(listed.key)
+    tasks = _even_tasks(listing.objects, task_bytes)
+    return run_tasks(spark, task_items(tasks, _LISTED_VALUES, LISTED_COLUMNS), kernel, out)
 
 
 def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[ListedObject]]:
-    in_order = sorted(objects, key=lambda listed: listed.stored.key)
+    in_order = sorted(objects, key=attrgetter("stored.key"))
     return even_tasks(in_order, lambda one: one.stored.size_bytes + OBJECT_BYTES, heaviest=task_bytes, smallest=SMALLEST_TASK_BYTES)
 
 

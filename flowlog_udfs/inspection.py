@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.formats import LogFormat, plan_formats
-from flowlog_udfs.keys import ListedObject, list_day
+from flowlog_udfs.keys import DayScope, ListedObject, list_day
 from flowlog_udfs.storage import Storage, open_storage
 
 
@@ -63,7 +63,7 @@ def inspect_day(source: str, day: date, *, late_hours: int, now: datetime) -> In
     Raises `UsageError` for a source that is none, and `StorageError` where it cannot be listed.
     """
     storage, prefix = open_storage(source)
-    listing = list_day(storage, prefix, day, late_hours=late_hours)
+    listing = list_day(storage, DayScope(prefix, day, late_hours))
     by_flow_log: dict[tuple[str, str, str], list[ListedObject]] = defaultdict(list)
     for listed in listing.objects:
         by_flow_log[listed.key.account_id, listed.key.region, listed.key.flow_log_id].append(listed)

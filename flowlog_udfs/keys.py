@@ -1,4 +1,4 @@
-"""The S3 key grammar of flow log objects, and the listing of one day: a source URL in, `ListedObject`s out.
+"""The S3 key grammar of flow log objects, and which of them one day's run reads: stored objects in, `ListedObject`s out.
 
     [prefix/]AWSLogs/[o-id/]<account>/vpcflowlogs/<region>/YYYY/MM/DD/[HH/]
     [prefix/]AWSLogs/[o-id/]aws-account-id=<account>/aws-service=vpcflowlogs/aws-region=<region>/year=YYYY/month=MM/day=DD/[hour=HH/]
@@ -10,23 +10,29 @@ Source: AWS, "Flow log files" (VPC user guide); Transit Gateway flow logs share 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
+from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from flowlog_udfs.storage import Storage, StoredObject
 
 Layout = Literal["plain", "hourly", "hive", "hive-hourly"]
 
-_PLAIN = r"(?P<account>[^/=]+)/vpcflowlogs/(?P<region>[^/=]+)/(?P<day>\d{4}/\d{2}/\d{2})/(?:(?P<hour>\d{2})/)?"
+_ROOT = r"(?:^|/)AWSLogs/(?:o-[^/]+/)?"
+_PLAIN = r"(?P<account>[^/=]+)/vpcflowlogs/(?P<region>[^/=]+)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<day>\d{2})/(?P<rest>.*)$"
 _HIVE = (
     r"aws-account-id=(?P<account>[^/]+)/(?:aws-)?service=vpcflowlogs/aws-region=(?P<region>[^/]+)/"
-    r"year=(?P<year>\d{4})/month=(?P<month>\d{2})/day=(?P<dom>\d{2})/(?:hour=(?P<hour>\d{2})/)?"
+    r"year=(?P<year>\d{4})/month=(?P<month>\d{2})/day=(?P<day>\d{2})/(?P<rest>.*)$"
 )
-_FILE = r"[^/_]+_vpcflowlogs_[^/_]+_(?P<flow_log_id>fl-[^/_]+)_(?P<published>\d{8}T\d{4})Z_[^/_.]+\.log(?:\.gz|\.parquet)?$"
-_KEYS = tuple(re.compile(r"(?:^|/)AWSLogs/(?:o-[^/]+/)?" + folder + _FILE) for folder in (_PLAIN, _HIVE))
+_FOLDERS: tuple[tuple[re.Pattern[str], Layout, re.Pattern[str], Layout], ...] = (
+    (re.compile(_ROOT + _PLAIN), "plain", re.compile(r"\d{2}/"), "hourly"),
+    (re.compile(_ROOT + _HIVE), "hive", re.compile(r"hour=\d{2}/"), "hive-hourly"),
+)
+_NAME = re.compile(r"[^/_]+_vpcflowlogs_[^/_]+_(fl-[^/_]+)_(\d{8}T\d{4})Z_[^/_.]+\.log(?:\.gz|\.parquet)?")
 
 LISTING_THREADS = 16
 AWSLOGS_DEPTH = 2
@@ -42,6 +48,17 @@ class FlowLogKey:
     flow_log_id: str
     published_at: datetime
     layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class DayFolder:
+    """A folder with objects of one date: what its name says. `above` stands before `AWSLogs/`; `layout` is None deeper than AWS files."""
+
+    above: str
+    account_id: str
+    region: str
+    day: date
+    layout: Layout | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,62 +85,117 @@ def parse_key(key: str) -> FlowLogKey | None:
     'fl-1234abcd'
     >>> parse_key("AWSLogs/123456789012/CloudTrail/us-east-1/2018/06/20/trail.json.gz")
     """
-    for pattern in _KEYS:
-        if found := pattern.search(key):
+    cut = key.rfind("/") + 1
+    named = _NAME.fullmatch(key, cut)
+    return _flow_log_key(key[:cut], named[1], named[2]) if named else None
+
+
+# Thousands of objects share a folder, and a few a flow log and a time of publication: each is worked out, and held, once.
+@lru_cache(maxsize=4_096)
+def _flow_log_key(folder: str, flow_log_id: str, published: str) -> FlowLogKey | None:
+    place = day_folder(folder)
+    if place is None or place.layout is None:
+        return None
+    try:
+        published_at = datetime.fromisoformat(f"{published[:4]}-{published[4:6]}-{published[6:11]}:{published[11:]}+00:00")
+    except ValueError:
+        return None
+    return FlowLogKey(place.account_id, place.region, flow_log_id, published_at, place.layout)
+
+
+@lru_cache(maxsize=4_096)
+def day_folder(folder: str) -> DayFolder | None:
+    """Read the folder part of a key, up to its last `/`; None when it is not below a date of the grammar.
+
+    >>> day_folder("logs/AWSLogs/123456789012/vpcflowlogs/us-east-1/2018/06/20/16/").day
+    datetime.date(2018, 6, 20)
+    """
+    for pattern, layout, hour, hourly in _FOLDERS:
+        if found := pattern.search(folder):
             try:
-                published_at = datetime.strptime(found["published"], "%Y%m%dT%H%M").replace(tzinfo=timezone.utc)
+                day = date(int(found["year"]), int(found["month"]), int(found["day"]))
             except ValueError:
                 return None
-            layout: Layout = "plain" if pattern is _KEYS[0] else "hive"
-            if found["hour"]:
-                layout = "hourly" if layout == "plain" else "hive-hourly"
-            return FlowLogKey(found["account"], found["region"], found["flow_log_id"], published_at, layout)
+            rest = found["rest"]
+            shape = layout if not rest else hourly if hour.fullmatch(rest) else None
+            above = folder[: found.start()] + ("/" if found.start() else "")
+            return DayFolder(above, found["account"], found["region"], day, shape)
     return None
 
 
-def list_day(
-    storage: Storage,
-    prefix: str,
-    day: date,
-    *,
-    late_hours: int,
-    accounts: frozenset[str] = frozenset(),
-    regions: frozenset[str] = frozenset(),
-    also: frozenset[str] = frozenset(),
-) -> Listing:
-    """List the objects that may hold rows of `day`: its own prefixes, and those of the next day published in its first `late_hours`.
+@dataclass(frozen=True)
+class DayScope:
+    """Which objects a run of `day` reads: those below `prefix` of its own date, and those of the next published in its first `late_hours`.
 
-    `accounts` and `regions` narrow the listing (empty: all found). `also` names keys of other days known to hold rows of this one, from
-    an earlier run; they are taken where they still exist. Only day prefixes are listed, never a whole bucket, in a pool of threads.
+    `accounts` and `regions` narrow it (empty: all). `also` names keys of other dates known to hold rows of the day, from an earlier run.
     """
-    next_day = day + timedelta(days=1)
-    head_ends = datetime.combine(next_day, time(), timezone.utc) + timedelta(hours=late_hours)
-    roots = _region_roots(storage, prefix, accounts, regions)
-    extra_days = {found.published_at.date() for key in also if (found := parse_key(key))} - {day, next_day}
 
-    def wanted(listed: ListedObject, listed_day: date) -> bool:
-        in_head = listed_day == next_day and listed.key.published_at < head_ends
-        return listed_day == day or in_head or listed.stored.key in also
+    prefix: str
+    day: date
+    late_hours: int
+    accounts: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    also: frozenset[str] = frozenset()
 
-    def one(root: str, hive: bool, listed_day: date) -> tuple[list[ListedObject], int]:
-        own, skipped = [], 0
-        for stored in storage.objects(root + _day_folder(listed_day, hive)):
-            key = parse_key(stored.key)
-            if key is None:
-                # Foreign objects are counted where they lie: once, by the run of their own prefix.
-                skipped += listed_day == day and not stored.key.endswith("/")
-            elif wanted(listed := ListedObject(stored, key), listed_day):
-                own.append(listed)
-        return own, skipped
+    @cached_property
+    def dates(self) -> frozenset[date]:
+        """The dates under which such objects are filed."""
+        elsewhere = {found.published_at.date() for key in self.also if (found := parse_key(key))}
+        return frozenset({self.day, self._next_day, *elsewhere})
 
+    def judge(self, key: str) -> FlowLogKey | Literal["foreign"] | None:
+        """What an object is to the run: one to read, a foreign one among those of the day, or (None) nothing.
+
+        Foreign objects are counted where they lie: once, by the run of their own date.
+        """
+        place = day_folder(key[: key.rfind("/") + 1])
+        if place is None or not self._covers(place):
+            return None
+        found = parse_key(key)
+        if found is None:
+            return "foreign" if place.day == self.day and not key.endswith("/") else None
+        in_head = place.day == self._next_day and found.published_at < self._head_ends
+        return found if place.day == self.day or in_head or key in self.also else None
+
+    def _covers(self, place: DayFolder) -> bool:
+        chosen = (not self.accounts or place.account_id in self.accounts) and (not self.regions or place.region in self.regions)
+        # As deep below the source as a listing looks.
+        near = place.above.startswith(self.prefix) and place.above.count("/", len(self.prefix)) <= AWSLOGS_DEPTH
+        return chosen and near and place.day in self.dates
+
+    @cached_property
+    def _next_day(self) -> date:
+        return self.day + timedelta(days=1)
+
+    @cached_property
+    def _head_ends(self) -> datetime:
+        return datetime.combine(self._next_day, time(), timezone.utc) + timedelta(hours=self.late_hours)
+
+
+def select_day(objects: Iterable[StoredObject], scope: DayScope) -> Listing:
+    """The objects of a day's run among any others, however they became known."""
+    own: dict[str, ListedObject] = {}
+    foreign: set[str] = set()
+    for stored in objects:
+        found = scope.judge(stored.key)
+        if found == "foreign":
+            foreign.add(stored.key)
+        elif found is not None:
+            own[stored.key] = ListedObject(stored, found)
+    return Listing(tuple(own[key] for key in sorted(own)), len(foreign))
+
+
+def list_day(storage: Storage, scope: DayScope) -> Listing:
+    """List the objects of a day's run. Only day prefixes are listed, never a whole bucket, in a pool of threads."""
+    roots = _region_roots(storage, scope.prefix, scope.accounts, scope.regions)
+    prefixes = [root + _dated(day, hive) for root, hive in roots for day in sorted(scope.dates)]
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        days = sorted({day, next_day, *extra_days})
-        results = list(pool.map(lambda job: one(*job), [(root, hive, d) for root, hive in roots for d in days]))
-    objects = sorted((listed for own, _ in results for listed in own), key=lambda listed: listed.stored.key)
-    return Listing(tuple(objects), sum(skipped for _, skipped in results))
+        listings = list(pool.map(lambda prefix: select_day(storage.objects(prefix), scope), prefixes))
+    objects = sorted((listed for listing in listings for listed in listing.objects), key=attrgetter("stored.key"))
+    return Listing(tuple(objects), sum(listing.skipped for listing in listings))
 
 
-def _day_folder(day: date, hive: bool) -> str:
+def _dated(day: date, hive: bool) -> str:
     return f"year={day:%Y}/month={day:%m}/day={day:%d}/" if hive else f"{day:%Y/%m/%d}/"
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from flowlog_udfs.analysis import REDELIVERED
-from flowlog_udfs.exchange import even_tasks, run_tasks
+from flowlog_udfs.exchange import even_tasks, run_tasks, task_items
 from flowlog_udfs.storage import Storage
 from flowlog_udfs.tables import Table, Warehouse
 
@@ -66,8 +65,7 @@ def scan(
         yield from kernel((one, read_row_group(storage, one, wanted)) for one in found)
 
     tasks = even_tasks(groups, lambda group: group.rows, heaviest=ROWS_PER_TASK, smallest=SMALLEST_ROWS)
-    items: list[list[dict[str, Any]]] = [[asdict(one) for one in task] for task in tasks]
-    return run_tasks(spark, items, _PART, over, out)
+    return run_tasks(spark, task_items(tasks, astuple, _PART), over, out)
 
 
 def read_row_group(storage: Storage, wanted: RowGroup, schema: pa.Schema) -> pa.Table:

@@ -14,6 +14,7 @@ from stored import part_files, rows
 
 from flowlog_udfs import ingest
 from flowlog_udfs.config import Config
+from flowlog_udfs.exchange import task_items
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.ingest import LISTED_COLUMNS, Selection
 from flowlog_udfs.keys import FlowLogKey, ListedObject
@@ -89,7 +90,7 @@ def large_object(tree: LogTree, published: str, lines: int, *, cut: int = 0) -> 
 def ingest_in_this_process(source: Path, warehouse: Path) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """One task over all objects: the rows of `objects` by key, and the part files by table."""
     storage, listing, plan = ingest._prepare(Selection(str(source), DAY), Config())
-    listed = pa.Table.from_pylist([ingest._listed_row(one) for one in listing.objects], LISTED_COLUMNS)
+    listed = task_items([listing.objects], ingest._LISTED_VALUES, LISTED_COLUMNS).drop_columns("task")
     task = ingest._ingest_task(listed.to_batches(), storage=storage, warehouse=Warehouse.open(str(warehouse)), plan=plan)
     outcomes = pa.Table.from_batches(task).to_pylist()
     objects = {outcome["object"]["key"]: outcome["object"] for outcome in outcomes if outcome["object"]}

@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from flowlog_udfs.errors import UsageError
-from flowlog_udfs.keys import list_day, parse_key
+from flowlog_udfs.keys import DayScope, list_day, parse_key, select_day
 from flowlog_udfs.storage import open_storage
 
 DAY = date(2026, 3, 10)
@@ -69,7 +69,7 @@ def tree(root: Path, *keys: str) -> str:
 
 def listed(url, **options):
     storage, prefix = open_storage(url)
-    return list_day(storage, prefix, **{"day": DAY, "late_hours": 2} | options)
+    return list_day(storage, DayScope(prefix, **{"day": DAY, "late_hours": 2} | options))
 
 
 NEXT = PLAIN.replace("/10/", "/11/")
@@ -125,6 +125,34 @@ def test_objects_known_to_hold_rows_of_the_day_are_taken_from_other_days(source)
     assert keys_of(listed(source, also=extra)) == sorted([*KEYS[:5], *KEYS[7:11]])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"late_hours": 0},
+        {"day": date(2026, 3, 11)},
+        {"accounts": frozenset({"210987654321"})},
+        {"regions": frozenset({"us-east-1"}), "late_hours": 3},
+        {"also": frozenset({KEYS[9], KEYS[10], "logs/" + KEYS[9], "logs/" + KEYS[10]})},
+    ],
+)
+def test_a_day_among_all_keys_of_a_bucket_is_the_day_as_listed(source, options):
+    storage, prefix = open_storage(source)
+    # What lies beside the source, deeper than a listing looks, and below a date without being a flow log.
+    for key in (
+        "beside/" + KEYS[0],
+        prefix + "a/b/c/" + KEYS[0],
+        prefix + PLAIN + "deeper/" + name(),
+        prefix + HIVE + "hour=25/x/" + name(),
+    ):
+        local = storage.scratch / "object"
+        local.write_bytes(b"x")
+        storage.put(local, key)
+    scope = DayScope(prefix, **{"day": DAY, "late_hours": 2} | options)
+    everything = list(storage.objects(""))
+    assert select_day([*everything[::-1], *everything], scope) == list_day(storage, scope)
+
+
 def test_nothing_there(tmp_path):
     assert listed(str(tmp_path / "nowhere")).objects == ()
 
@@ -144,7 +172,7 @@ def test_more_keys_than_a_page_and_only_below_day_prefixes(s3, monkeypatch):
         return real(self, **request)
 
     monkeypatch.setattr(type(storage), "_pages", spy)
-    assert len(list_day(storage, prefix, DAY, late_hours=2).objects) == 1005
+    assert len(list_day(storage, DayScope(prefix, DAY, 2)).objects) == 1005
     # Whole listings go below a date; above it only folder names are asked for.
     assert sorted(request["Prefix"] for request in asked if "Delimiter" not in request) == [PLAIN, NEXT]
 
