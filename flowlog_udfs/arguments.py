@@ -28,6 +28,12 @@ def add_day_arguments(parser: argparse.ArgumentParser, steps: Sequence[str], *, 
     """Add what every job of one day takes (`backfills`: or of several); only a job that ingests needs a source."""
     ingests = STEP_NAMES[0] in steps
     add_source(parser, required=ingests)
+    parser.add_argument(
+        "--keys",
+        metavar="SRC",
+        help="take the source's objects from a list instead of listing it: manifest.json of an S3 Inventory, a .jsonl file, "
+        "or the folder that jobs/collect_keys.py fills (default: list the day's prefixes)",
+    )
     add_warehouse(parser)
     parser.add_argument("--day", required=not backfills, type=day, help="UTC day, YYYY-MM-DD")
     if backfills:

@@ -19,6 +19,7 @@ from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
+from flowlog_udfs.key_lists import refuse_wrong_keys
 from flowlog_udfs.notices import Notices
 from flowlog_udfs.policy.loading import load_policy
 from flowlog_udfs.policy.model import Policy
@@ -55,11 +56,13 @@ def parse_days(description: str, argv: Sequence[str] | None, steps: Sequence[str
 
 def days_given(given: argparse.Namespace) -> list[DayArguments]:
     """The days that arguments of `add_day_arguments` ask for; reads the files that they name, and raises `UsageError` for what is wrong."""
+    if given.keys:
+        refuse_wrong_keys(given.keys, given.source)
     inventory = load_inventory(given.inventory) if given.inventory else None
     config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
     return [
         DayArguments(
-            selection=Selection(given.source or "", day, frozenset(given.account), frozenset(given.region)),
+            selection=Selection(given.source or "", day, frozenset(given.account), frozenset(given.region), given.keys),
             warehouse=warehouse,
             config=config,
             inventory=inventory,

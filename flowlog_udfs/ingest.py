@@ -28,6 +28,7 @@ from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
 from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks, task_items
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.inventory import Inventory
+from flowlog_udfs.key_lists import known_day
 from flowlog_udfs.keys import DayScope, FlowLogKey, ListedObject, Listing, list_day
 from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
@@ -66,17 +67,21 @@ _OUTCOME = pa.schema(
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of a source to read; empty sets take all that is found."""
+    """Which part of a source to read; empty sets take all that is found. `keys` is the list that tells its objects, None for a listing."""
 
     source: str
     day: date
     accounts: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
+    keys: str | None = None
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What a day's ingest did: the rows of `objects`, counts over them, and whether the day broke a limit (and then why)."""
+    """What a day's ingest did: the rows of `objects`, counts over them, and whether the day broke a limit (and then why).
+
+    `listed_at` is when an inventory of the bucket was taken whose keys were read.
+    """
 
     objects: list[ObjectRow]
     skipped: int
@@ -84,6 +89,7 @@ class Ingested:
     inputs: str
     broken_limit: str | None
     late_hours: int
+    listed_at: datetime | None = None
 
     def total(self, count: str) -> int:
         """The sum of one of the counts of `ObjectRow`."""
@@ -133,7 +139,8 @@ def ingest_day(
             warehouse.replace_day(table, selection.day, parts[table.name], inputs=inputs, now=now)
         else:
             warehouse.discard(parts[table.name])
-    return Ingested(objects, listing.skipped, _reject_reasons(warehouse, selection.day), inputs, broken, config.ingest.late_hours)
+    reasons = _reject_reasons(warehouse, selection.day)
+    return Ingested(objects, listing.skipped, reasons, inputs, broken, config.ingest.late_hours, listing.taken_at)
 
 
 def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config | None = None) -> DataFrame:
@@ -164,14 +171,14 @@ def list_source(selection: Selection, config: Config, also: frozenset[str] = fro
     if isinstance(storage, FolderStorage) and not os.path.isdir(storage.root):
         raise UsageError(f"{selection.source}: no such folder; give the folder that holds AWSLogs/")
     scope = DayScope(prefix, selection.day, config.ingest.late_hours, selection.accounts, selection.regions, also)
-    return storage, list_day(storage, scope)
+    return storage, known_day(selection.keys, storage, scope) if selection.keys else list_day(storage, scope)
 
 
 def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
     storage, listing = list_source(selection, config, also)
     if not listing.objects:
         raise DayLimitError(
-            f"{selection.source}: no flow log objects for {selection.day}; nothing was replaced. "
+            f"{selection.keys or selection.source}: no flow log objects for {selection.day}; nothing was replaced. "
             "Check the day, --account and --region, and that the source holds AWSLogs/"
         )
     formats = plan_formats(storage, listing.objects, config.formats)

@@ -71,10 +71,11 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One day's listing: flow log objects sorted by key, and how many foreign objects lay among them."""
+    """One day's listing: flow log objects sorted by key, how many foreign objects lay among them, and its time if it is an older one."""
 
     objects: tuple[ListedObject, ...]
     skipped: int
+    taken_at: datetime | None = None
 
 
 def parse_key(key: str) -> FlowLogKey | None:

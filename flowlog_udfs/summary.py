@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime, time, timedelta, timezone
 
 from flowlog_udfs.ingest import Ingested
 from flowlog_udfs.initiation import Initiation
@@ -32,6 +32,11 @@ def ingest_summary(ingested: Ingested, day: date, seconds: float) -> str:
     lines += [f"warning    {row.key}: {row.error}" for row in ingested.failed[:SHOWN_FAILURES]]
     if len(ingested.failed) > SHOWN_FAILURES:
         lines.append(f"warning    … and {len(ingested.failed) - SHOWN_FAILURES:,} more objects; see table objects")
+    whole = datetime.combine(day, time(), timezone.utc) + timedelta(days=1, hours=ingested.late_hours)
+    if ingested.listed_at and ingested.listed_at < whole:
+        lines.append(
+            f"warning    the inventory is of {ingested.listed_at:%Y-%m-%dT%H:%MZ}: what came later is missing; run again with a later one"
+        )
     for other, count in sorted(ingested.misfiled.items()):
         if other < day:
             lines.append(f"late       rows of {other}: {count:,}, filed later than its own run looks; run that day again to hold them")
