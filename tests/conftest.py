@@ -127,4 +127,29 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     return fresh_bucket
 
 
+@pytest.fixture
+def queue(s3: Callable[[], str], s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Call it with the names of buckets for the URL of a fresh SQS queue that gets their events, by way of SNS when asked."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_server)
+
+    def fresh_queue(*buckets: str, through_topic: bool = False) -> str:
+        name, sqs = f"queue-{next(_numbers)}", boto3.client("sqs")
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        target = f"arn:aws:sqs:us-east-1:{url.split('/')[-2]}:{name}"
+        kind = "Queue"
+        if through_topic:
+            kind, sns = "Topic", boto3.client("sns", endpoint_url=s3_server)
+            topic = sns.create_topic(Name=name)["TopicArn"]
+            sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=target)
+            target = topic
+        wanted = [{f"{kind}Arn": target, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}]
+        for bucket in buckets:
+            boto3.client("s3").put_bucket_notification_configuration(
+                Bucket=bucket, NotificationConfiguration={f"{kind}Configurations": wanted}
+            )
+        return url
+
+    return fresh_queue
+
+
 _numbers = count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -25,3 +26,11 @@ def nasty(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory)
     with redirect_stdout(StringIO()) as printed:
         status = run_day(spark_session, folder / "logs", folder / "warehouse")
     return NastyRun(keys, folder / "logs", folder / "warehouse", status, printed.getvalue())
+
+
+@pytest.fixture
+def bucket(s3: Callable[[], str], spark, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh bucket; workers of this session get the credentials that a cluster's nodes would have."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setitem(spark.sparkContext.environment, name, "testing")
+    return s3()

@@ -4,7 +4,6 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,14 +20,6 @@ from flowlog_udfs.ingest import RECORDS_TABLE
 from flowlog_udfs.tables import Warehouse
 
 NOW = datetime(2026, 3, 12, tzinfo=timezone.utc)
-
-
-@pytest.fixture
-def bucket(s3: Callable[[], str], spark, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh bucket; workers of this session get the credentials that a cluster's nodes would have."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setitem(spark.sparkContext.environment, name, "testing")
-    return s3()
 
 
 def tree_in(bucket: str) -> LogTree:
