@@ -2,7 +2,7 @@
 
 The modules follow the way of the data, and import in that direction only:
 
-    fields -> storage -> keys -> formats -> values -> lines -> records -> objects -> parts -> tables -> ingest
+    fields -> storage -> keys -> key_lists -> formats -> values -> lines -> records -> objects -> parts -> tables -> ingest
 
 Importing the package starts no Spark session and reads no network.
 """

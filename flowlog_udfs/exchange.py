@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,10 +37,10 @@ def even_tasks(items: Sequence[Item], weight: Callable[[Item], int], *, heaviest
     wanted = max(total // heaviest + 1, min(os.cpu_count() or 1, total // smallest + 1))
     tasks: list[list[Item]] = [[] for _ in range(max(1, min(wanted, len(items))))]
     loads = [(0, task) for task in range(len(tasks))]
-    for heaviness, item in sorted(zip(weights, items, strict=True), key=itemgetter(0), reverse=True):
+    for place in sorted(range(len(items)), key=weights.__getitem__, reverse=True):
         load, task = loads[0]
-        tasks[task].append(item)
-        heapq.heapreplace(loads, (load + heaviness, task))
+        tasks[task].append(items[place])
+        heapq.heapreplace(loads, (load + weights[place], task))
     return tasks
 
 
