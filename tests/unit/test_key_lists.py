@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from itertools import permutations
 from pathlib import Path
 
 import boto3
 import pytest
 from aws_inventory import csv_file, publish, rows_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowlog_udfs.errors import UsageError
@@ -66,17 +67,39 @@ class Bucket:
 
 
 REQUESTS = st.lists(
-    st.tuples(st.sampled_from("ab"), st.sampled_from(["put", "put", "mark", "delete"]), st.integers(0, 9), st.integers(0, 3)), max_size=20
+    st.tuples(st.sampled_from("ab"), st.sampled_from(["put", "delete", "mark"]), st.integers(0, 3), st.integers(0, 3)), max_size=12
 )
 
 
-@given(st.booleans(), REQUESTS, st.data())
+@pytest.mark.parametrize("versioned", [False, True])
+@settings(max_examples=400)
+@given(requests=REQUESTS, data=st.data())
 def test_events_in_any_order_and_number_tell_what_the_bucket_holds(versioned, requests, data):
     bucket = Bucket(versioned=versioned)
     for request in requests:
         bucket.request(*request)
     again = data.draw(st.lists(st.sampled_from(bucket.events), max_size=10)) if bucket.events else []
     assert list(standing(data.draw(st.permutations([*bucket.events, *again])))) == bucket.objects()
+
+
+@pytest.mark.parametrize(
+    "requests, left",
+    [
+        (["put", "put", "delete 0"], "tag-2"),  # an older version expired
+        (["put", "put", "delete 1"], "tag-1"),  # the newest one was taken back
+        (["put", "mark"], None),
+        (["put", "mark", "delete 1"], "tag-1"),  # undeleted: the marker was taken back
+        (["put", "mark", "delete 0", "delete 0"], None),
+        (["put", "mark", "put"], "tag-3"),
+    ],
+)
+def test_versions(requests, left):
+    bucket = Bucket(versioned=True)
+    for what, _, choice in (request.partition(" ") for request in requests):
+        bucket.request("k", what, int(choice or 0), 0)
+    for events in permutations(bucket.events):
+        assert [one.etag for one in standing(events)] == ([left] if left else [])
+    assert [one.etag for one in bucket.objects()] == ([left] if left else [])
 
 
 @given(st.permutations(range(4)))
