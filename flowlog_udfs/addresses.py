@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flowlog_udfs import columns
 from flowlog_udfs.errors import UsageError
@@ -37,8 +38,29 @@ def packed(texts: pa.ChunkedArray | pa.Array) -> tuple[Words, Words]:
     """
     places, distinct = columns.codes(texts)
     # One entry more than there are texts, all zero: code -1 is null.
-    words = np.frombuffer(b"".join(map(_bytes, distinct.to_pylist())) + bytes(16), ">u8").astype(np.uint64).reshape(-1, 2)
-    return words[places, 0], words[places, 1]
+    high, low = np.zeros((2, len(distinct) + 1), np.uint64)
+    dotted, quads = _dotted_quads(distinct)
+    low[:-1][dotted] = np.uint64(_MAPPED) | quads
+    others = np.flatnonzero(~dotted)
+    words = b"".join(map(_bytes, distinct.take(pa.array(others)).to_pylist()))
+    high[others], low[others] = np.frombuffer(words, ">u8").reshape(-1, 2).T
+    return high[places], low[places]
+
+
+def _dotted_quads(texts: pa.Array) -> tuple[Flags, Words]:
+    """Which texts are four decimal octets without leading zeros, and the numbers of those: all at once, a fifth of one after the other."""
+    parts = pc.split_pattern(texts, ".")
+    dotted = np.asarray(pc.fill_null(pc.equal(pc.list_value_length(parts), 4), False))
+    octets = pc.list_flatten(parts.filter(pa.array(dotted)))
+    try:
+        numbers = np.asarray(octets.cast(pa.uint8())).astype(np.uint64).reshape(-1, 4)
+    except pa.ArrowInvalid:
+        return np.zeros(len(texts), bool), np.zeros(0, np.uint64)
+    digits = (1 + (numbers > 9) + (numbers > 99)).sum(axis=1)
+    canonical = digits + 3 == np.asarray(pc.binary_length(texts))[dotted]
+    dotted[dotted] = canonical
+    shifts = np.array([24, 16, 8, 0], np.uint64)
+    return dotted, (numbers[canonical] << shifts).sum(axis=1, dtype=np.uint64)
 
 
 def _bytes(text: str | None) -> bytes:

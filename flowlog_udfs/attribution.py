@@ -122,7 +122,7 @@ def attribute(table: pa.Table, known: Knowledge) -> Attributed:
     rows = _renumbered(rows.take(np.flatnonzero(real)))
     groups = Groups.of(rows.key, rows.episode)
     evidence = Evidence.of(rows, groups, known.may_show_answers, known.shows_every_flag)
-    watch = Watch.of(rows.observers, {name: known.interfaces[name].watched for name in rows.observers.to_pylist()})
+    watch = Watch.of([known.interfaces[name].watched for name in rows.observers.to_pylist()])
     countable = np.flatnonzero(~rows.duplicate)
     chosen = choose(rows.take(countable), (groups.ids * 2 + rows.forward)[countable], watch)
     counts = np.zeros(rows.count, dtype=bool)

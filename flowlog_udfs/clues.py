@@ -7,6 +7,7 @@ together (`visited`).
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +32,45 @@ FAN_IN_PEERS = 3
 """So many peers that spoke with an end, both ways, make it a likely server."""
 
 
-def clues(records: pa.Table, vantage: Vantage) -> pa.Table:
+READ = (
+    "flow_log_id",
+    "interface_id",
+    "resource_id",
+    "vpc_id",
+    "subnet_id",
+    "srcaddr",
+    "dstaddr",
+    "pkt_srcaddr",
+    "pkt_dstaddr",
+    "srcport",
+    "dstport",
+    "protocol",
+    "action",
+    "tcp_flags",
+    "flow_direction",
+)
+"""The columns of `records` that are needed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch of records, its ends, and who saw each: a place in `names`."""
+
+    records: pa.Table
+    ends: Ends
+    observer: Ints
+    names: pa.Array
+
+    @classmethod
+    def of(cls, records: pa.Table) -> Batch:
+        """What all clues ask of records with the columns of `READ`."""
+        return cls(records, Ends.of(records), *codes(observers(records)))
+
+
+def clues(batch: Batch, vantage: Vantage) -> pa.Table:
     """The clues of one batch: `balanced` clients' ends at network load balancers, and `middlebox` observers with packets of others."""
-    ends = Ends.of(records)
-    observer, names = codes(observers(records))
-    listed = [vantage.survey.interfaces[name] for name in names.to_pylist()]
+    records, ends, observer = batch.records, batch.ends, batch.observer
+    listed = [vantage.survey.interfaces[name] for name in batch.names.to_pylist()]
     balances = np.array([one.kind == NETWORK_LOAD_BALANCER for one in listed], dtype=bool)
     guessed = np.array([not one.forwards for one in listed], dtype=bool)
     looked_at = np.flatnonzero(ends.both & (balances[observer] | (guessed[observer] & (ends.source_differs | ends.target_differs))))
@@ -59,16 +94,15 @@ def _clue(name: str, hashes: Hashes) -> pa.Table:
     return pa.table([[name] * len(hashes), pa.array(hashes.view(np.int64)), pa.nulls(len(hashes), pa.string())], schema=CLUES)
 
 
-def handshakes(records: pa.Table, vantage: Vantage) -> pa.Table:
+def handshakes(batch: Batch, vantage: Vantage) -> pa.Table:
     """Who asked and who answered, by five-tuple: rows of `HANDSHAKES` with the end that sent a SYN, without ACK or with."""
+    records, ends, observer, names = batch.records, batch.ends, batch.observer, batch.names
     flow_log, logs = codes(records.column("flow_log_id"))
     trusted = np.array([not vantage.survey.flow_logs[name].every_flag for name in logs.to_pylist()], dtype=bool)[flow_log]
     protocol = numbers(records.column("protocol"), -1)
     flags = np.where(has_flags(protocol), numbers(records.column("tcp_flags"), -1), -1)
     answered = is_syn_ack(flags) & trusted & (actions(records) != REJECTED)
-    ends = Ends.of(records)
     chosen = np.flatnonzero((is_syn(flags) | answered) & ends.both)
-    observer, names = codes(observers(records))
     out, back = (numbers(records.column(name), -1)[chosen] for name in ("srcport", "dstport"))
     source = _hashed(vantage, names, ends, observer[chosen], ends.source[chosen], out)
     target = _hashed(vantage, names, ends, observer[chosen], ends.target[chosen], back)
@@ -93,18 +127,17 @@ def proven(found: pa.Table) -> pa.Table:
     return _clue(SERVER, np.unique(end[order][answered[order] & asked & (end[order] != groups.spread(asker))]))
 
 
-def visits(records: pa.Table, vantage: Vantage, ports: PortRules) -> pa.Table:
+def visits(batch: Batch, vantage: Vantage, ports: PortRules) -> pa.Table:
     """Which end was visited by which, of accepted packets whose ports tell no well-known service: rows of `VISITS`, each end in its turn.
 
     `undecided` marks ends of pairs that no port rule but the lower port decides: only for those it matters how many visit.
     """
+    records, ends, observer, names = batch.records, batch.ends, batch.observer, batch.names
     from_port, to_port = (numbers(records.column(name), -1) for name in ("srcport", "dstport"))
     protocol = numbers(records.column("protocol"), -1)
     verdict = ports.judge(np.maximum(from_port, 0), np.maximum(to_port, 0), protocol)
-    ends = Ends.of(records)
     open_ports = (from_port >= 0) & (to_port >= 0) & (verdict.responder >= 0) & (verdict.basis != WELL_KNOWN_PORT)
     chosen = np.flatnonzero(open_ports & ends.both & (actions(records) != REJECTED))
-    observer, names = codes(observers(records))
     undecided = (verdict.basis == PORT_ORDER).astype(np.int64)
     parts = (observer, ends.source, from_port, ends.target, to_port, protocol, undecided)
     (who, source, out, target, back, kind, which), _ = distinct(*(part[chosen] for part in parts))

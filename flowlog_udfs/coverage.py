@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowlog_udfs.columns import Flags, Groups, codes, distinct, equals, numbers, texts
+from flowlog_udfs.columns import Flags, Groups, codes, distinct, equals, numbers, sort_by, texts
 from flowlog_udfs.fields import ACCEPT, NODATA, REJECT, SKIPDATA
 from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.objects import FAILED, ObjectRow
@@ -70,7 +70,7 @@ def sightings(rows: pa.Table, read: ObjectRow) -> pa.Table:
         codes(rows.column("interface_id")) if "interface_id" in rows.column_names else (nothing.astype(np.int64) - 1, pa.array([""]))
     )
     (hours, interfaces), place = distinct(hour - earliest, who)
-    order = np.argsort(place, kind="stable")
+    order = sort_by(place)
     groups = Groups.of(place[order])
 
     def count(chosen: Flags) -> pa.Array:

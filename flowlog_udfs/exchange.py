@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from flowlog_udfs.columns import as_array, codes, joined, texts
+from flowlog_udfs.columns import as_array, codes, joined, sort_by, texts
 from flowlog_udfs.tables import spark_schema
 
 Item = TypeVar("Item")
@@ -64,8 +64,8 @@ def run_tasks(spark: SparkSession, items: pa.Table, kernel: Kernel, out: pa.Sche
 
 def blobs(name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64], partitions: int) -> Iterator[pa.RecordBatch]:
     """Cut rows by the top bits of their hash into one blob per partition, as input `name` of the exchange."""
-    targets = ((hashes >> np.uint64(32)) % np.uint64(partitions)).astype(np.int32)
-    order = np.argsort(targets, kind="stable")
+    targets = ((hashes >> np.uint64(32)) % np.uint64(partitions)).astype(np.int64)
+    order = sort_by(targets)
     bounds = np.searchsorted(targets[order], np.arange(partitions + 1))
     sorted_rows = rows.take(pa.array(order))
     for partition in range(partitions):

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from flowlog_udfs import inventory as listed
@@ -19,7 +22,9 @@ from flowlog_udfs.networks import Networks, network_without_vpc
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.survey import NAMED, SHORTEST_GAP
 
-Stretches = list[tuple[int, int]]
+Stretches = npt.NDArray[np.int64]
+"""Stretches of time in order, without touching each other: a row of starts and one of ends, in Unix seconds."""
+NEVER: Stretches = np.zeros((2, 0), np.int64)
 PLACE = ("account_id", "region", "vpc_id", "az_id", "subnet_id")
 """Where an interface is, in the columns of table `subnet_bytes`."""
 
@@ -29,7 +34,7 @@ DAY = 86_400
 _UNKNOWN_ACCOUNT = "unknown"
 
 
-@dataclass
+@dataclass(eq=False)
 class Interface:
     """One observer of the day; texts are None where nothing says.
 
@@ -49,7 +54,7 @@ class Interface:
     ranges: tuple[str, ...] = ()
     remotes: frozenset[str] = frozenset()
     flow_logs: dict[str, Stretches] = field(default_factory=dict)
-    watched: Stretches = field(default_factory=list)
+    watched: Stretches = field(default_factory=NEVER.copy)
 
     @property
     def forwards(self) -> bool:
@@ -98,8 +103,8 @@ def merge(
     rows_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     traits: dict[str, list[bool]] = defaultdict(lambda: [False, False, False])
     rows = octets = 0
-    for row in surveys.to_pylist():
-        rows_of[row["observer"]].append(row)
+    for row, covered in zip(surveys.drop_columns(["stretches"]).to_pylist(), _stretches(surveys), strict=True):
+        rows_of[row["observer"]].append(row | {"stretches": covered})
         rows, octets = rows + row["rows"], octets + row["bytes"]
         for place, trait in enumerate(("accepts", "rejects", "every_flag")):
             traits[row["flow_log_id"]][place] |= row[trait]
@@ -132,9 +137,9 @@ class _Known:
     def interface(self, observer: str, rows: Sequence[Mapping[str, Any]], logs: Mapping[str, Subscription]) -> Interface:
         """An observer from its surveys and the inventory, its network apart."""
         named = {name: min((row[name] for row in rows if row[name] not in (None, _UNKNOWN_ACCOUNT)), default=None) for name in NAMED}
-        stretches: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        stretches: dict[str, list[tuple[Stretches, int]]] = defaultdict(list)
         for row in rows:
-            stretches[row["flow_log_id"]] += [(one["start"], one["end"], row["longest"]) for one in row["stretches"]]
+            stretches[row["flow_log_id"]].append((row["stretches"], row["longest"]))
         first = min(logs[name].flow_log_id for name in stretches)
         said = self.interfaces.get(observer)
         place = {name: named[name] or (getattr(said, name, None) if said else None) for name in PLACE}
@@ -157,7 +162,7 @@ class _Known:
             ranges=said.prefixes if said else (),
             remotes=frozenset(address for row in rows for address in row["remotes"]),
             flow_logs={name: _joined(found, self.midnight) for name, found in sorted(stretches.items())},
-            watched=_joined([stretch for found in stretches.values() for stretch in found], self.midnight),
+            watched=_joined(chain.from_iterable(stretches.values()), self.midnight),
         )
 
     def _own(self, observer: str, rows: Sequence[Mapping[str, Any]], vpc_id: str | None, is_regional: bool) -> frozenset[str]:
@@ -214,22 +219,31 @@ def _companies(found: Mapping[str, Interface]) -> Iterator[tuple[list[Interface]
         yield list(members.values()), name
 
 
-def _joined(stretches: Iterable[tuple[int, int, int]], midnight: int) -> Stretches:
-    """Stretches (start, end, longest interval) in order, those that touch or overlap made one, bridged over two intervals.
+def _stretches(surveys: pa.Table) -> Iterator[Stretches]:
+    """Those of each row of `survey.SURVEY`; to dicts they would be a hundred times as large."""
+    column = surveys.column("stretches").combine_chunks()
+    bounds = np.asarray(column.offsets)
+    flat = np.array([np.asarray(column.values.field(name)) for name in ("start", "end")], np.int64)
+    yield from (flat[:, first:last] for first, last in pairwise(bounds))
+
+
+def _joined(found: Iterable[tuple[Stretches, int]], midnight: int) -> Stretches:
+    """Stretches, each with its longest interval, in order; those that touch or overlap made one, bridged over two intervals.
 
     A row is of the day of its start, so what covers the day's first and last minutes may be a row of another day: there, too, silence of
     two intervals is bridged.
     """
-    ordered = sorted(stretches)
-    gap = SHORTEST_GAP if all(longest <= SHORT_INTERVAL for *_, longest in ordered) else LONG_GAP
-    joined: Stretches = []
-    for start, end, _ in ordered:
-        if joined and start <= joined[-1][1] + gap:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    if joined and joined[0][0] <= midnight + gap:
-        joined[0] = (min(joined[0][0], midnight), joined[0][1])
-    if joined and joined[-1][1] >= midnight + DAY - gap:
-        joined[-1] = (joined[-1][0], max(joined[-1][1], midnight + DAY + LONG_GAP))
+    covering = [(stretches, longest) for stretches, longest in found if stretches.size]
+    if not covering:
+        return NEVER
+    gap = SHORTEST_GAP if all(longest <= SHORT_INTERVAL for _, longest in covering) else LONG_GAP
+    start, end = np.concatenate([stretches for stretches, _ in covering], axis=1)
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    begins = np.append(True, start[1:] > np.maximum.accumulate(end)[:-1] + gap)
+    joined = np.array([start[begins], np.maximum.reduceat(end, np.flatnonzero(begins))])
+    if joined[0, 0] <= midnight + gap:
+        joined[0, 0] = min(joined[0, 0], midnight)
+    if joined[1, -1] >= midnight + DAY - gap:
+        joined[1, -1] = max(joined[1, -1], midnight + DAY + LONG_GAP)
     return joined

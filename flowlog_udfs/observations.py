@@ -7,14 +7,14 @@ them were not logged at all. What nobody saw is never imputed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
 from flowlog_udfs.episodes import CLOCK_TOLERANCE
+from flowlog_udfs.interfaces import NEVER, Stretches
 from flowlog_udfs.observed import TRANSIT, Rows
 
 SHORTFALL_SHARE, SHORTFALL_PACKETS = 0.01, 2
@@ -30,10 +30,10 @@ class Watch:
     _span: int
 
     @classmethod
-    def of(cls, observers: pa.Array, watched: Mapping[str, Sequence[tuple[int, int]]]) -> Watch:
-        """The stretches (start, end in seconds) of the observers, by their place."""
-        found = [(place, 2 * start, 2 * end) for place, name in enumerate(observers.to_pylist()) for start, end in watched[name]]
-        observer, start, end = (np.array(column, np.int64) for column in (zip(*found, strict=True) if found else ((), (), ())))
+    def of(cls, watched: Sequence[Stretches]) -> Watch:
+        """The stretches of the observers, by their place."""
+        start, end = 2 * np.concatenate([NEVER, *watched], axis=1)
+        observer = np.repeat(np.arange(len(watched)), [one.shape[1] for one in watched])
         return cls(observer, start, end, int(end.max(initial=0)) + 8 * CLOCK_TOLERANCE)
 
     def next(self, observer: Ints, middle: Ints) -> Ints:

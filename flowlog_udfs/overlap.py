@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, numbers, sort_by, spans
 from flowlog_udfs.endpoints import actions
-from flowlog_udfs.interfaces import FlowLogTraits, Interface, Survey
+from flowlog_udfs.interfaces import NEVER, FlowLogTraits, Interface, Survey
 from flowlog_udfs.observed import REJECTED, Rows
 from flowlog_udfs.subscriptions import Subscription
 
@@ -34,8 +34,8 @@ def covered(records: pa.Table, observer: Ints, interfaces: list[Interface], surv
         mine = candidates[place == number]
         own = logs[names[which].as_py()]
         for other, stretches in interfaces[who].flow_logs.items():
-            if logs[other].rank < own.rank and stretches:
-                begins, ends = 2 * np.array(stretches, np.int64).T
+            if logs[other].rank < own.rank and stretches.size:
+                begins, ends = 2 * stretches
                 at = np.maximum(np.searchsorted(begins, middle[mine], side="right") - 1, 0)
                 inside = (begins[at] <= middle[mine]) & (middle[mine] <= ends[at])
                 result[mine] |= inside & _shows(survey.flow_logs[other], rejected[mine])
@@ -52,8 +52,8 @@ def lives(survey: Survey, logs: Mapping[str, Subscription]) -> Ints:
     """First and last second of each flow log, by rank: (2, flow logs)."""
     result = np.zeros((2, len(logs)), np.int64)
     for name, log in logs.items():
-        found = [stretch for one in survey.interfaces.values() for stretch in one.flow_logs.get(name, ())]
-        result[:, log.rank] = min((start for start, _ in found), default=1), max((end for _, end in found), default=0)
+        start, end = np.concatenate([one.flow_logs.get(name, NEVER) for one in survey.interfaces.values()] or [NEVER], axis=1)
+        result[:, log.rank] = (start.min(), end.max()) if len(start) else (1, 0)
     return result
 
 

@@ -6,14 +6,14 @@ aggregation intervals and come back (a watched interface without traffic has row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 
 from flowlog_udfs.fields import ACCEPT, REJECT
-from flowlog_udfs.interfaces import Interface, Survey
+from flowlog_udfs.interfaces import Interface, Stretches, Survey
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.tables import Table
 
@@ -37,8 +37,11 @@ INTERFACES_TABLE = Table("interfaces", INTERFACES, ("vpc_id", "subnet_id", "inte
 def presence(surveyed: pa.Table, survey: Survey, logs: Mapping[str, Subscription]) -> pa.Table:
     """Rows of `INTERFACES` in order of interface (or regional NAT gateway) and flow log; `surveyed` are rows of `survey.SURVEY`."""
     counted = surveyed.select(["observer", "flow_log_id", "rows"]).group_by(["observer", "flow_log_id"]).aggregate([("rows", "sum")])
-    rows = [_row(survey.interfaces[row["observer"]], row["flow_log_id"], row["rows_sum"], survey, logs) for row in counted.to_pylist()]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (str(row["interface_id"]), str(row["flow_log_id"]))), INTERFACES)
+    found = [(survey.interfaces[row["observer"]], row["flow_log_id"], row["rows_sum"]) for row in counted.to_pylist()]
+    found.sort(key=lambda one: (str(one[0].interface_id or one[0].observer), str(one[1])))
+    rows = [_row(*one, survey, logs) for one in found]
+    table = pa.Table.from_pylist(rows, pa.schema([field for field in INTERFACES if field.name != "gaps"]))
+    return table.append_column(INTERFACES.field("gaps"), _gaps([one.flow_logs[flow_log] for one, flow_log, _ in found]))
 
 
 def _row(one: Interface, flow_log: str, records: int, survey: Survey, logs: Mapping[str, Subscription]) -> dict[str, object]:
@@ -53,11 +56,18 @@ def _row(one: Interface, flow_log: str, records: int, survey: Survey, logs: Mapp
         "records": records,
         "shows_accept": traits.accepts if traffic is None else traffic != REJECT,
         "shows_reject": traits.rejects if traffic is None else traffic != ACCEPT,
-        "first_start": _time(stretches[0][0]) if stretches else None,
-        "last_end": _time(stretches[-1][1]) if stretches else None,
-        "gaps": [{"start": _time(before[1]), "end": _time(after[0])} for before, after in pairwise(stretches)],
+        "first_start": _time(stretches[0, 0]) if stretches.size else None,
+        "last_end": _time(stretches[1, -1]) if stretches.size else None,
     }
 
 
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+def _gaps(covered: Sequence[Stretches]) -> pa.ListArray:
+    """What lies between the stretches of each list."""
+    offsets = np.cumsum([0, *(max(one.shape[1] - 1, 0) for one in covered)], dtype=np.int32)
+    begin, end = (np.concatenate([np.zeros(0, np.int64), *ones]) for ones in ([c[1, :-1] for c in covered], [c[0, 1:] for c in covered]))
+    times = [pa.array(seconds * 1_000_000).cast(_UTC) for seconds in (begin, end)]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(times, fields=list(_STRETCH)))
+
+
+def _time(seconds: np.int64) -> datetime:
+    return datetime.fromtimestamp(int(seconds), timezone.utc)

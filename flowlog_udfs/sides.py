@@ -6,15 +6,15 @@ In: a batch of records and what is known of the day. Out: `Seen`, one entry a re
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
-from flowlog_udfs.addresses import PrefixTable, Words, is_link_local, is_multicast
-from flowlog_udfs.columns import Flags, Ints, codes, distinct, equals
+from flowlog_udfs.addresses import PrefixTable, is_link_local, is_multicast
+from flowlog_udfs.columns import Flags, Ints, codes, distinct, equals, is_among
 from flowlog_udfs.ends import Ends
 from flowlog_udfs.fields import EGRESS, INGRESS
 from flowlog_udfs.interfaces import Interface, Survey
@@ -24,6 +24,7 @@ from flowlog_udfs.peers import PeerScopes
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.survey import observers
 
+_NOBODY: frozenset[str] = frozenset()
 _LARGEST_SUBNET = {4: 16, 6: 44}
 """No subnet of a VPC is larger than this prefix. Source: AWS, "Subnet CIDR blocks" (IPv6: /44)."""
 
@@ -52,9 +53,11 @@ class Vantage:
         return {name: frozenset(those) for name, those in found.items()}
 
     @cached_property
-    def subnet_ranges(self) -> Mapping[str, PrefixTable]:
-        """The ranges of each subnet."""
-        return {subnet.subnet_id: PrefixTable.build((cidr, 0) for cidr in subnet.cidrs) for subnet in self.subnets if subnet.cidrs}
+    def subnet_ranges(self) -> tuple[Mapping[str | None, int], PrefixTable]:
+        """The group of each subnet in a table of their ranges; subnets without any have none."""
+        listed = [subnet for subnet in self.subnets if subnet.cidrs]
+        table = PrefixTable.build_grouped({group: [(cidr, 0) for cidr in subnet.cidrs] for group, subnet in enumerate(listed)})
+        return {subnet.subnet_id: group for group, subnet in enumerate(listed)}, table
 
     @cached_property
     def ranges_of_vpcs(self) -> tuple[list[str], PrefixTable, dict[str | None, int]]:
@@ -160,26 +163,25 @@ class Seen:
 
         By the subnet's ranges; where they are not known: another interface owns the address, or no subnet could hold both.
         """
-        combinations, place = distinct(self.observer[rows], local[rows], shown[rows])
+        (who, here, there), place = distinct(self.observer[rows], local[rows], shown[rows])
         high, low = self.ends.packed
-        words = self.ends.words
-        verdicts = []
-        for who, here, there in zip(*combinations, strict=True):
-            one = self.interfaces[who]
-            ranges = self.vantage.subnet_ranges.get(one.place["subnet_id"] or "")
-            if ranges is not None:
-                verdicts.append(bool(ranges.match(high[here : here + 1], low[here : here + 1])[0] < 0))
-            else:
-                others = self.vantage.owners.get((one.network, words[here].as_py()), frozenset()) - {one.observer}
-                verdicts.append(bool(others) or self._too_far(high, low, here, there))
-        return np.array(verdicts, dtype=bool)[place]
+        groups, ranges = self.vantage.subnet_ranges
+        group = np.array([groups.get(one.place["subnet_id"], -1) for one in self.interfaces], np.int64)[who]
+        outside = ranges.match(high[here], low[here], group) < 0
+        return np.where(group >= 0, outside, self._is_owned_by_others(who, here) | self._too_far(here, there))[place]
 
-    def _too_far(self, high: Words, low: Words, one: int, other: int) -> bool:
-        if self.ends.ipv4[one] != self.ends.ipv4[other]:
-            return True
-        if self.ends.ipv4[one]:
-            return bool((int(low[one]) ^ int(low[other])) >> (32 - _LARGEST_SUBNET[4]))
-        return bool((int(high[one]) ^ int(high[other])) >> (64 - _LARGEST_SUBNET[6]))
+    def _is_owned_by_others(self, who: Ints, address: Ints) -> Flags:
+        owners, words = self.vantage.owners, self.ends.words.to_pylist()
+        asked = zip((self.interfaces[one] for one in who), (words[one] for one in address), strict=True)
+        return np.array([bool(owners.get((one.network, word), _NOBODY) - {one.observer}) for one, word in asked], dtype=bool)
+
+    def _too_far(self, one: Ints, other: Ints) -> Flags:
+        """Whether no subnet is large enough to hold both addresses."""
+        high, low = self.ends.packed
+        ipv4 = self.ends.ipv4[one]
+        apart4 = (low[one] ^ low[other]) >> np.uint64(32 - _LARGEST_SUBNET[4]) != 0
+        apart6 = (high[one] ^ high[other]) >> np.uint64(64 - _LARGEST_SUBNET[6]) != 0
+        return (ipv4 != self.ends.ipv4[other]) | np.where(ipv4, apart4, apart6)
 
     def subnet(self) -> tuple[Ints, pa.Array]:
         """The subnet that holds the own address as logged, where the interface's is not known but its VPC's ranges are."""
@@ -199,26 +201,22 @@ class _Own:
 
     def __init__(self, interfaces: list[Interface], observer: Ints, ends: Ends) -> None:
         self._observer, self._ends, self._words = observer, ends, len(ends.words)
-        code_of = {word: code for code, word in enumerate(ends.words.to_pylist())}
-        self._pairs = np.array(
-            [place * self._words + code_of[address] for place, one in enumerate(interfaces) for address in one.own if address in code_of],
-            np.int64,
-        )
+        self._code_of = {word: code for code, word in enumerate(ends.words.to_pylist())}
+        self._pairs = self._sorted_pairs((place, one.own) for place, one in enumerate(interfaces))
         ranges = {place: [(cidr, 0) for cidr in one.ranges] for place, one in enumerate(interfaces) if one.ranges}
         self._ranges = PrefixTable.build_grouped(ranges) if ranges else None
-        self.remotes = np.array(
-            [
-                place * self._words + code_of[address]
-                for place, one in enumerate(interfaces)
-                for address in one.remotes
-                if address in code_of
-            ],
-            np.int64,
+        self._remotes = self._sorted_pairs((place, one.remotes) for place, one in enumerate(interfaces))
+
+    def _sorted_pairs(self, found: Iterable[tuple[int, Iterable[str]]]) -> Ints:
+        """Interface and address as one number each."""
+        code_of = self._code_of
+        return np.sort(
+            np.array([place * self._words + code_of[one] for place, those in found for one in those if one in code_of], np.int64)
         )
 
     def has(self, address: Ints) -> Flags:
         """Whether each address is the observer's own."""
-        found = (address >= 0) & np.isin(self._observer * self._words + address, self._pairs)
+        found = (address >= 0) & is_among(self._observer * self._words + address, self._pairs)
         if self._ranges is not None:
             high, low = self._ends.packed
             found |= (address >= 0) & (self._ranges.match(high[address], low[address], self._observer) >= 0)
@@ -226,7 +224,7 @@ class _Own:
 
     def has_remote(self, address: Ints) -> Flags:
         """Whether each address is one that the regional gateway's inside legs speak with."""
-        return (address >= 0) & np.isin(self._observer * self._words + address, self.remotes)
+        return (address >= 0) & is_among(self._observer * self._words + address, self._remotes)
 
 
 def _side_at_regional(ends: Ends, own: _Own) -> Ints:

@@ -126,18 +126,16 @@ def _least(column: pa.ChunkedArray, groups: Groups) -> pa.Array:
     return texts(np.append(in_order, -1)[best], words)
 
 
-def _stretches(groups: Groups, covers: Flags, start: Ints, end: Ints) -> list[list[dict[str, int]]]:
+def _stretches(groups: Groups, covers: Flags, start: Ints, end: Ints) -> pa.ListArray:
     """The time covered, in maximal runs; lost records (SKIPDATA) and rows without times cover nothing."""
     ids, begins, until = groups.ids[covers], start[covers], end[covers]
     reach = Groups.of(ids).running_max(until)
     breaks = np.ones(len(ids), dtype=bool)
     breaks[1:] = (ids[1:] != ids[:-1]) | (begins[1:] > reach[:-1] + SHORTEST_GAP)
     runs = np.flatnonzero(breaks)
-    lists: list[list[dict[str, int]]] = [[] for _ in range(len(groups))]
-    if len(runs):
-        for owner, first, last in zip(ids[runs], begins[runs], np.maximum.reduceat(until, runs), strict=True):
-            lists[owner].append({"start": int(first), "end": int(last)})
-    return lists
+    last = np.maximum.reduceat(until, runs) if len(runs) else until
+    offsets = np.searchsorted(ids[runs], np.arange(len(groups) + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays([begins[runs], last], names=["start", "end"]))
 
 
 def _addresses(records: pa.Table, groups: Groups, is_regional: Flags) -> dict[str, object]:

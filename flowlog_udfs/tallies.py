@@ -110,7 +110,7 @@ def tally(
     )
     combinations, place = distinct(*parts)
     hours, who, matched, sides, by, scopes, acts, in_subnet, in_connection, which = combinations
-    order = np.argsort(place, kind="stable")
+    order = sort_by(place)
     groups = Groups.of(place[order])
     places = {name: _place(interfaces, name, who) for name in PLACE}
     places["subnet_id"] = pc.coalesce(places["subnet_id"].cast(pa.string()), texts(matched, subnet[1]).cast(pa.string()))

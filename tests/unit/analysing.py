@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from flowlog_udfs.analysis import REDELIVERED, Whole, clued, knowledge, midnight_of, partition_hashes, prepare, scopes_of, work_out
 from flowlog_udfs.attribution import Carried
 from flowlog_udfs.carried import carries, received
-from flowlog_udfs.clues import clues, handshakes, proven, visited, visits
+from flowlog_udfs.clues import READ as CLUED
+from flowlog_udfs.clues import Batch, clues, handshakes, proven, visited, visits
 from flowlog_udfs.columns import joined, numbers
 from flowlog_udfs.config import AttributionConfig
 from flowlog_udfs.endpoints import READ
@@ -95,12 +96,13 @@ def analyse(
     found = merge(surveyed, logs, midnight_of(day), listed, links)
     vantage = Vantage.of(found, logs, scopes_of(found, listed, ranges), listed)
     ports = PortRules.build(services if services is not None else default_services())
-    clue = pa.concat_tables([clues(cut.select(READ), vantage) for cut in cuts])
+    looked_at = [Batch.of(cut.select(CLUED)) for cut in cuts]
+    clue = pa.concat_tables([clues(one, vantage) for one in looked_at])
     clue = pa.concat_tables(
         [
             clue,
-            visited(pa.concat_tables([visits(cut.select(READ), vantage, ports) for cut in cuts])),
-            proven(pa.concat_tables([handshakes(cut.select(READ), vantage) for cut in cuts])),
+            visited(pa.concat_tables([visits(one, vantage, ports) for one in looked_at])),
+            proven(pa.concat_tables([handshakes(one, vantage) for one in looked_at])),
         ]
     )
     hashes, middleboxes = clued(clue)
