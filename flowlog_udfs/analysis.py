@@ -119,7 +119,9 @@ def scopes_of(survey: Survey, inventory: Inventory | None, ranges: AwsRanges | N
     """Peer scopes with what the day's interfaces showed as their own."""
     own = [(one, address) for one in survey.interfaces.values() for address in sorted(one.own)]
     known = [KnownAddress(one.network, address, one.place["subnet_id"] or "") for one, address in own]
-    public = [address for _, address in own if ":" not in address and not is_private(*packed(pa.array([address])))[0]]
+    dotted = [address for _, address in own if ":" not in address]
+    private = is_private(*packed(pa.array(dotted, pa.string())))
+    public = [address for address, is_one in zip(dotted, private, strict=True) if not is_one]
     return PeerScopes.build(survey.networks, inventory, ranges, known, public)
 
 

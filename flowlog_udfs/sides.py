@@ -5,7 +5,6 @@ In: a batch of records and what is known of the day. Out: `Seen`, one entry a re
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from flowlog_udfs.peers import PeerScopes
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.survey import observers
 
-_NOBODY: frozenset[str] = frozenset()
+_SEVERAL = ""
 _LARGEST_SUBNET = {4: 16, 6: 44}
 """No subnet of a VPC is larger than this prefix. Source: AWS, "Subnet CIDR blocks" (IPv6: /44)."""
 
@@ -44,13 +43,14 @@ class Vantage:
         return cls(survey, logs, scopes, inventory.subnets if inventory else ())
 
     @cached_property
-    def owners(self) -> Mapping[tuple[str, str], frozenset[str]]:
-        """The observers that own an address of a network."""
-        found: dict[tuple[str, str], set[str]] = defaultdict(set)
+    def owners(self) -> Mapping[tuple[str, str], str]:
+        """The observer that owns an address of a network, `_SEVERAL` where more than one do."""
+        found: dict[tuple[str, str], str] = {}
         for one in self.survey.interfaces.values():
             for address in one.own:
-                found[one.network, address].add(one.observer)
-        return {name: frozenset(those) for name, those in found.items()}
+                if found.setdefault((one.network, address), one.observer) != one.observer:
+                    found[one.network, address] = _SEVERAL
+        return found
 
     @cached_property
     def subnet_ranges(self) -> tuple[Mapping[str | None, int], PrefixTable]:
@@ -172,8 +172,9 @@ class Seen:
 
     def _is_owned_by_others(self, who: Ints, address: Ints) -> Flags:
         owners, words = self.vantage.owners, self.ends.words.to_pylist()
-        asked = zip((self.interfaces[one] for one in who), (words[one] for one in address), strict=True)
-        return np.array([bool(owners.get((one.network, word), _NOBODY) - {one.observer}) for one, word in asked], dtype=bool)
+        places = [(one.network, one.observer) for one in self.interfaces]
+        asked = ((*places[one], words[other]) for one, other in zip(who.tolist(), address.tolist(), strict=True))
+        return np.array([owners.get((network, word), observer) != observer for network, observer, word in asked], dtype=bool)
 
     def _too_far(self, one: Ints, other: Ints) -> Flags:
         """Whether no subnet is large enough to hold both addresses."""
