@@ -69,10 +69,15 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Tables one after the other as one chunk, each text column with one dictionary; dictionaries without a word are given one first."""
     table = pa.concat_tables(tables)
     for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type) and any(len(chunk.dictionary) == 0 for chunk in table.column(place).chunks):
-            chunks = [
-                chunk if len(chunk.dictionary) else texts(np.full(len(chunk), -1), chunk.dictionary) for chunk in table.column(place).chunks
-            ]
+        column = table.column(place)
+        if not pa.types.is_dictionary(field.type) or not table.num_rows:
+            continue
+        if column.null_count == table.num_rows:
+            # Most fields of most formats: one column without a value is cheaper than many that are joined.
+            absent = texts(np.full(table.num_rows, -1), pa.array([], field.type.value_type))
+            table = table.set_column(place, field, absent.cast(field.type))
+        elif any(len(chunk.dictionary) == 0 for chunk in column.chunks):
+            chunks = [chunk if len(chunk.dictionary) else texts(np.full(len(chunk), -1), chunk.dictionary) for chunk in column.chunks]
             table = table.set_column(place, field, pa.chunked_array(chunks).cast(field.type))
     return table.unify_dictionaries().combine_chunks()
 
@@ -82,6 +87,10 @@ def without_placeholders(table: pa.Table) -> pa.Table:
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type) and table.num_rows:
             column = as_array(table.column(place))
+            if column.null_count == len(column):
+                absent = pa.DictionaryArray.from_arrays(column.indices, column.dictionary.slice(0, 0))
+                table = table.set_column(place, field, absent)
+                continue
             at = pc.index(column.dictionary, PLACEHOLDER).as_py()
             if at >= 0 and not ((code := codes(column)[0]) == at).any():
                 kept = np.arange(len(column.dictionary)) != at
