@@ -10,8 +10,10 @@ import pytest
 from flowlog_udfs.config import Config, load_config, tomllib
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = FILE["project"]
 PINNED = (ROOT / "constraints.txt").read_text()
+PEERS = (ROOT / ".ci" / "peers.txt").read_text()
 
 
 def test_make_help_lists_every_target():
@@ -22,17 +24,18 @@ def test_make_help_lists_every_target():
 
 
 def test_every_dependency_is_pinned():
-    extras = (PROJECT["optional-dependencies"][extra] for extra in ("dev", "notebooks", "bench"))
+    extras = (PROJECT["optional-dependencies"][extra] for extra in ("dev", "notebooks"))
     wanted = [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]
-    names = {re.match(r"[A-Za-z0-9._-]+", one)[0].lower().replace("_", "-") for one in wanted}
-    pinned = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", PINNED, re.M)}
-    assert names <= pinned
+    for asked, locked in ((wanted, PINNED), (FILE["dependency-groups"]["peers"], PEERS)):
+        names = {re.match(r"[A-Za-z0-9._-]+", one)[0].lower().replace("_", "-") for one in asked}
+        assert names <= {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", locked, re.M)}
 
 
-def test_every_pin_has_hashes_and_no_address():
-    blocks = re.split(r"\n(?=[a-zA-Z])", PINNED.strip())
+@pytest.mark.parametrize("locked", [PINNED, PEERS], ids=["constraints", "peers"])
+def test_every_pin_has_hashes_and_no_address(locked):
+    blocks = re.split(r"\n(?=[a-zA-Z])", locked.strip())
     assert all("--hash=sha256:" in block for block in blocks)
-    assert "://" not in PINNED
+    assert "://" not in locked
 
 
 def test_importing_starts_nothing():
