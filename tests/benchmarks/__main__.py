@@ -12,18 +12,12 @@ import shutil
 import statistics
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from flowlog_udfs.sample import SampleRequest, make_sample
+from tests.benchmarks.days import DAY, TINY_RECORDS, sample_day
 from tests.benchmarks.measure import Cost, run_and_measure
 
 ROOT = Path(__file__).parents[2]
-DAY = date(2026, 3, 10)
-OBJECTS = 24
-TINY_RECORDS = 24_000
 
 
 def main() -> int:
@@ -37,33 +31,15 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
         logs = given.logs or Path(scratch, "logs")
-        tiny, whole = (_day_of_logs(logs, records) for records in (TINY_RECORDS, given.records))
-        runs: dict[Path, list[Cost]] = {tiny: [], whole: []}
+        tiny, whole = (sample_day(logs, records) for records in (TINY_RECORDS, given.records))
+        runs: dict[Path, list[Cost]] = {tiny.source: [], whole.source: []}
         for number in range(given.rounds):
-            for source in (tiny, whole):
+            for source in runs:
                 cost = _run_day(source, Path(scratch, "warehouse"), given.table_format, given.until)
                 runs[source].append(cost)
                 print(f"round {number + 1}  {source.name:>10} records  {cost}", flush=True)
-        _report(_records(whole) - _records(tiny), runs[tiny], runs[whole])
+        _report(whole.records - tiny.records, runs[tiny.source], runs[whole.source])
     return 0
-
-
-def _day_of_logs(logs: Path, records: int) -> Path:
-    """Gzip text objects of about so many records; made once."""
-    folder = logs / str(records)
-    if not (folder / "inventory.json").exists():
-        request = SampleRequest(
-            str(folder), DAY, records=records, objects=OBJECTS, profile="bench", fields="announcement", file_format="text", streams=False
-        )
-        made = make_sample(request)
-        print(f"made {made.records:,} records in {made.objects} objects, {made.size_bytes / 1e6:,.0f} MB", flush=True)
-    return folder
-
-
-def _records(source: Path) -> int:
-    """How many records of the day the source holds, by the truth that lies beside it."""
-    truth = pq.read_table(source / "truth" / f"day={DAY}" / "objects.parquet")
-    return sum(truth.column("records").to_pylist())
 
 
 def _run_day(source: Path, warehouse: Path, table_format: str, until: str) -> Cost:
