@@ -24,8 +24,8 @@ test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
 check: setup ## formatting, lint, types
 	@ruff format --check . && ruff check . && mypy
-bench: setup ## throughput and memory, in CPU seconds of the whole process tree; accuracy against the samples' truth; a large report in a browser
-	@python -m tests.benchmarks && python -m tests.benchmarks.accuracy && python -m tests.benchmarks.opening
+bench: setup ## throughput and memory, alone and beside other engines (BENCH="--records 1 3 10 ..."); accuracy against the samples' truth; a large report in a browser
+	@python -m tests.benchmarks.compare $(BENCH) && python -m tests.benchmarks && python -m tests.benchmarks.accuracy && python -m tests.benchmarks.opening
 docs: setup ## renew the generated parts of docs/
 	@python .ci/make_docs.py
 notebooks: setup ## execute the notebooks on the demo
