@@ -85,11 +85,9 @@ class Comparison:
         same = engine.same_as.get(task, task)
         output = self._output(engine, task)
         for size, day in days.items():
-            done = next(
-                (runs[size][engine.name, other] for other in _alike(engine, same) if len(runs[size][engine.name, other]) > number), None
-            )
-            if done:
-                runs[size][engine.name, task].append(done[number])
+            alike = [runs[size].get((engine.name, other), []) for other in _alike(engine, same)]
+            if done := [costs[number] for costs in alike if len(costs) > number]:
+                runs[size][engine.name, task].append(done[0])
                 continue
             shutil.rmtree(output, ignore_errors=True)
             cost = run_and_measure(engine.command(same, day.source, output, DAY, self.python), ROOT)

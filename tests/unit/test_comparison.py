@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.benchmarks import compare as comparing
 from tests.benchmarks.agreement import Agreement, Tables, compare
+from tests.benchmarks.days import SampleDay
 from tests.benchmarks.engines import ENGINES
 from tests.benchmarks.figures import Figure, Section, beyond_startup, page, ratio, table
 from tests.benchmarks.measure import Cost
@@ -164,3 +166,51 @@ def test_only_few_packets_at_midnight_may_differ(tmp_path: Path, start: timedelt
     found = compared(tmp_path, "c", [row], [row | {"packets_sent": packets, "bytes_sent": 1200}])
     assert len(found.faults) == faults
     assert ("differ at midnight" in found.said[0]) == (not faults)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Engines only note the name of their script; each run costs a second more than the one before. Nobody looks at their tables."""
+    notes: list[str] = []
+
+    def run(command: list[str], folder: Path) -> Cost:
+        script = next(word for word in command if word.endswith(".py") or word.startswith("tests."))
+        notes.append(script.removesuffix(".py").replace("/", ".").rsplit(".", 1)[-1])
+        return cost(len(notes), len(notes), 0)
+
+    monkeypatch.setattr(comparing, "run_and_measure", run)
+    monkeypatch.setattr(comparing, "compare", lambda *_: Agreement(["the same"]))
+    monkeypatch.setattr(comparing.Engine, "tables", lambda *_: None)
+    return notes
+
+
+TINY, WHOLE = (SampleDay(Path(name), records, 1, ()) for name, records in (("tiny", 0), ("whole", 1_000_000)))
+
+
+def compare_engines(tasks: str, form: str, rounds: int, smallest: bool, tmp_path: Path) -> Section:
+    comparison = comparing.Comparison(ENGINES, tuple(tasks), rounds, "python", tmp_path)
+    return comparison.section(form, TINY, WHOLE, smallest)
+
+
+def test_every_engine_runs_a_tiny_and_a_whole_day_in_every_round(ran: list[str], tmp_path: Path):
+    section = compare_engines("abcd", "announcement", 2, True, tmp_path)
+    assert ran.count("duckdb") == ran.count("plain_spark") == 2 * 4 * 2
+    assert ran.count("run_day") == 2 * 3 * 2  # b and d are one command
+    assert ran.count("flowlogs_reader") == 4 * 2  # slow: one round
+    assert ran.count("inflate") == 2 * 2
+    assert section.figures["flowlog", "b"] == section.figures["flowlog", "d"]
+    assert section.figures["duckdb", "a"].cpu_per_million == 1.0
+    assert section.agreed == [f"{task}: the same" for task in "abcd"]
+
+
+def test_a_single_task_runs_alone(ran: list[str], tmp_path: Path):
+    section = compare_engines("b", "announcement", 1, False, tmp_path)
+    assert {task for _, task in section.figures} == {"b", "floor"}
+    assert ran.count("run_day") == 2
+    assert section.reasons == {("flowlogs-reader", "b"): "too slow: only the smallest day"}
+
+
+def test_what_cannot_read_parquet_says_so(ran: list[str], tmp_path: Path):
+    section = compare_engines("a", "parquet", 1, True, tmp_path)
+    assert ran.count("flowlogs_reader") == ran.count("inflate") == 0
+    assert section.reasons == {("flowlogs-reader", "a"): "cannot read this format", ("isal", "floor"): "nothing to inflate"}
