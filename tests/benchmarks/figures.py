@@ -113,5 +113,5 @@ def page(preface: Sequence[str], sections: Sequence[Section], engines: Sequence[
     for section in sections:
         parts.append(f"## {section.records:,} records, {FORMAT_NAMES[section.format]} ({section.size_bytes / 1e6:,.0f} MB)")
         parts.append(table(section, engines, tasks))
-        parts += ["All tables are the same:", "\n".join(f"- {line}" for line in section.agreed)] if section.agreed else []
+        parts += ["All tables agree:", "\n".join(f"- {line}" for line in section.agreed)] if section.agreed else []
     return "\n\n".join(parts) + "\n"

@@ -78,7 +78,7 @@ def test_the_table_has_a_row_for_each_task_and_engine_and_says_why_one_is_missin
     assert text.startswith(
         "# flowlog beside its peers\n\nMachine.\n\n- a: raw to a columnar table\n\nA note.\n\n## 1,000,000 records, 21 fields"
     )
-    assert text.endswith("All tables are the same:\n\n- a: 9 rows\n")
+    assert text.endswith("All tables agree:\n\n- a: 9 rows\n")
 
 
 def test_every_engine_has_a_command_without_this_machines_paths_in_its_name():
@@ -148,6 +148,12 @@ def test_another_initiator_is_said_where_only_ports_tell(tmp_path: Path):
     found = compared(tmp_path, "c", [row], [turned(row)])
     assert found.faults == []
     assert found.said[0].endswith("1 initiators without flags differ")
+
+
+def test_other_initiators_are_a_fault_where_many_differ(tmp_path: Path):
+    rows = [CONNECTION | {"by_flags": False, "initiator_port": port} for port in range(40_000, 40_003)]
+    found = compared(tmp_path, "c", rows, [turned(row) for row in rows])
+    assert found.faults == ["c: 3 of 3 initiators without flags differ"]
 
 
 def test_episodes_of_a_five_tuple_are_compared_as_one(tmp_path: Path):
