@@ -52,7 +52,9 @@ from flowlog_udfs.tallies import TALLIES, TALLIES_TABLE
 LEGS_TABLE = Table("nat_legs", LEGS)
 ROWS_PER_PARTITION = 250_000
 """What the kernels work on at once: columns of so many rows stay in a core's cache, where a million take a sixth longer for each."""
-MOST_PARTITIONS = 4_096
+SMALL_PARTITIONS = 2_000
+"""So many of that size; larger days have larger ones, for a partition of a task costs a piece of its own in the exchange."""
+MOST_ROWS_PER_PARTITION = 1_000_000
 
 _PART = pa.struct([("key", pa.string()), ("size_bytes", pa.int64()), ("rows", pa.int64()), ("statistics", pa.string())])
 _OUTCOME = pa.schema(
@@ -102,7 +104,8 @@ def attribute_day(
         raise DayLimitError(f"{day}: table records has no such day; run ingest_records first")
     groups = row_groups(warehouse, RECORDS_TABLE, day)
     objects = _objects(warehouse, day)
-    partitions = min(sum(group.rows for group in groups) // ROWS_PER_PARTITION + 2, MOST_PARTITIONS)
+    rows = sum(group.rows for group in groups)
+    partitions = max(min(rows // ROWS_PER_PARTITION, SMALL_PARTITIONS), rows // MOST_ROWS_PER_PARTITION) + 2
     groups = _mark_redelivered(spark, warehouse, groups, objects, partitions)
     logs = subscriptions(objects, inventory)
     surveyed = _survey(spark, warehouse, groups, logs)

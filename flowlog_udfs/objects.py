@@ -235,7 +235,7 @@ def _blocks(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
             raise ObjectError(f"too large: the content passes {max_bytes} bytes ([ingest] max_object_bytes)")
         cut = piece.rfind(b"\n") + 1
         if cut:
-            yield carry + piece[:cut] if carry else piece[:cut]
+            yield b"".join((carry, memoryview(piece)[:cut]))
             carry = piece[cut:]
         else:
             carry += piece
