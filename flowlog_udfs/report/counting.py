@@ -85,7 +85,9 @@ def most_refused(touched: pa.Table) -> pa.Table:
     mine = touched.filter(pc.greater(touched.column("refused"), 0))
     (who, names), (host, _), (home, _) = (codes(mine.column(name)) for name in ("initiator_addr", "responder_addr", "home"))
     ports = numbers(mine.column("protocol"), -1) * 65_536 + numbers(mine.column("responder_port"), -1)
-    order = sort_by(home, who)
+    scope = ranked(*codes(mine.column("initiator_scope")))
+    # Formats differ in what they tell of an address: of several scopes the first by name, and none only where there is no other.
+    order = sort_by(home, who, scope < 0, scope)
     groups = Groups.of(home[order], who[order])
     distinct = []
     for values in (host, ports):

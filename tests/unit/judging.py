@@ -73,6 +73,11 @@ def policy_of(folder: Path, text: str) -> Policy:
     return load_policy(path)
 
 
+def connections_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of table `connections`."""
+    return pa.Table.from_pylist([{name: row.get(name) for name in _PLAIN.names} for row in rows], _PLAIN).cast(CONNECTIONS)
+
+
 def judged(
     connections: Sequence[Mapping[str, Any]],
     policy: Policy | None = None,
@@ -83,8 +88,7 @@ def judged(
     """The findings of rules about connections; `batches` and `partitions` say how these are cut."""
     policy = policy or load_policy(None)
     judge = Judge(policy, Segments.of(policy.segments, inventory), DAY)
-    rows = [{name: row.get(name) for name in _PLAIN.names} for row in connections]
-    table = pa.Table.from_pylist(rows, _PLAIN).cast(CONNECTIONS)
+    table = connections_of(connections)
     cuts = [table.take(pa.array(np.arange(n, table.num_rows, batches))) for n in range(batches)]
     found = []
     for kernel, hashes, conclude in (

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judging import DAY, NOON, connection, judged, policy_of, refused, told
+from judging import DAY, NOON, connection, connections_of, judged, policy_of, refused, told
 
 from flowlog_udfs.inventory import read_inventory
+from flowlog_udfs.policy.loading import load_policy
+from flowlog_udfs.policy.matching import Judge
+from flowlog_udfs.policy.segments import Segments
+from flowlog_udfs.policy.spreading import touches
+from flowlog_udfs.report.counting import most_refused
 
 SEGMENTED = """
 [[segment]]
@@ -239,3 +244,14 @@ def test_ids_stay_the_same_from_day_to_day() -> None:
     [one] = judged([connection("198.51.100.4", "10.0.1.5:22")])
     [other] = judged([connection("203.0.113.77", "10.0.1.5:22", bytes_sent=9)] * 2)
     assert one["finding_id"] == other["finding_id"]
+
+
+def test_who_was_refused_does_not_hang_on_the_order_of_rows() -> None:
+    """One address as formats with and without service fields tell of it: batches arrive in any order."""
+    policy = load_policy(None)
+    judge = Judge(policy, Segments.of(policy.segments, None), DAY)
+    scopes = ("public-unclassified", None, "internet")
+    rows = [refused("198.51.100.4", f"10.0.1.{host}:80", initiator_scope=scope) for host, scope in enumerate(scopes, 5)]
+    for turn in range(len(rows)):
+        [one] = most_refused(touches(connections_of(rows[turn:] + rows[:turn]), judge)).to_pylist()
+        assert one == {"initiator_addr": "198.51.100.4", "scope": "internet", "connections": 3, "hosts": 3, "ports": 1}
