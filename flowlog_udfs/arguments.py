@@ -8,6 +8,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import NoReturn
 
+from flowlog_udfs.engines import ENGINES
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.policy.model import SEVERITIES
 
@@ -35,6 +36,7 @@ def add_day_arguments(parser: argparse.ArgumentParser, steps: Sequence[str], *, 
         "or the folder that jobs/collect_keys.py fills (default: list the day's prefixes)",
     )
     add_warehouse(parser)
+    add_engine(parser)
     parser.add_argument("--day", required=not backfills, type=day, help="UTC day, YYYY-MM-DD")
     if backfills:
         parser.add_argument("--from", dest="first", type=day, metavar="DAY", help="with --to, instead of --day: every day from here on,")
@@ -66,6 +68,12 @@ def add_warehouse(parser: argparse.ArgumentParser) -> None:
     """Add where the tables are, and in which format."""
     parser.add_argument("--warehouse", required=True, help="folder or s3://bucket/prefix of the tables")
     parser.add_argument("--table-format", choices=TABLE_FORMATS, default=TABLE_FORMATS[0], help="format of the tables (default: delta)")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add what computes."""
+    meaning = "what computes: Apache Spark, or Sail, which needs flowlog[sail] and no JVM (default: spark)"
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help=meaning)
 
 
 def day(text: str) -> date:

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 
@@ -16,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from flowlog_udfs.arguments import Parser, add_day_arguments
 from flowlog_udfs.config import Config, load_config
+from flowlog_udfs.engines import ENGINES, engine_session
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
@@ -38,6 +40,7 @@ class DayArguments:
     until: str | None
     now: datetime
     fail_on: str | None = None
+    engine: str = ENGINES[0]
     notices: Notices = field(default_factory=Notices)
 
 
@@ -70,6 +73,7 @@ def days_given(given: argparse.Namespace) -> list[DayArguments]:
             until=given.until,
             now=datetime.now(timezone.utc),
             fail_on=given.fail_on,
+            engine=given.engine,
             notices=Notices(given.notify, given.notify_topic),
         )
         for day in _days(given)
@@ -96,16 +100,22 @@ def run_steps(
 ) -> int:
     """Run steps in order up to `--until`, print their summaries, and return the exit status.
 
-    0 done; 1 wrong use or configuration; 2 the day breaks a stated limit; 3 storage or engine failure. `session` is called only once the
-    arguments are known to be right. With `remaining` the job takes several days: what one does not need any more is passed over, one that
-    breaks a limit does not keep the others from being run, and the gravest status is returned.
+    0 done; 1 wrong use or configuration; 2 the day breaks a stated limit; 3 storage or engine failure. `session` gives Spark's, and is
+    called only once the arguments are known to be right, and not for `--engine sail`. With `remaining` the job takes several days: what one
+    does not need any more is passed over, one that breaks a limit does not keep the others from being run, and the gravest status is
+    returned.
     """
-    try:
-        days = parse_days(description, argv, tuple(steps), backfills=remaining is not None)
-        spark = session()
-        spark.conf.set("spark.sql.session.timeZone", "UTC")
-    except Exception as error:
-        return _status(error)
+    with ExitStack() as ending:
+        try:
+            days = parse_days(description, argv, tuple(steps), backfills=remaining is not None)
+            spark = ending.enter_context(engine_session(days[0].engine, session))
+            spark.conf.set("spark.sql.session.timeZone", "UTC")
+        except Exception as error:
+            return _status(error)
+        return _run_days(spark, days, steps, remaining)
+
+
+def _run_days(spark: SparkSession, days: Sequence[DayArguments], steps: dict[str, Step], remaining: Remaining | None) -> int:
     worst, touched, failed = 0, set[date](), set[date]()
     for arguments, names in _in_turn(days, tuple(steps)):
         day = arguments.selection.day
@@ -156,7 +166,7 @@ def _status(error: Exception) -> int:
         _say(str(error))
         return error.exit_status
     if isinstance(error, PySparkException):
-        _say(f"Spark failed: {_reason(str(error)) or type(error).__name__}")
+        _say(f"the engine failed: {_reason(str(error)) or type(error).__name__}")
     else:
         # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
         traceback.print_exception(error)

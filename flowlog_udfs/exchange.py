@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
+from flowlog_udfs import engines
 from flowlog_udfs.columns import as_array, codes, joined, sort_by, texts
 from flowlog_udfs.tables import spark_schema
 
@@ -54,12 +56,31 @@ def task_items(tasks: Sequence[Sequence[Item]], values: Callable[[Item], Sequenc
 
 
 def run_tasks(spark: SparkSession, items: pa.Table, kernel: Kernel, out: pa.Schema) -> DataFrame:
-    """Run `kernel` once per task of `task_items`, in a Spark partition of its own, over the task's items; lazily."""
+    """Run `kernel` once per task of `task_items` over the task's items, lazily: in a Spark partition of its own; on an engine with `slots`,
+    one task after the other in each of these.
+    """
     tasks = (pc.max(items.column("task")).as_py() or 0) + 1
+    if slots := engines.slots(spark):
+        return _dealt(spark, items, min(slots, tasks), kernel, spark_schema(out))
     # A broadcast join onto a range puts each task into the partition of its number, without a shuffle.
     numbers = spark.range(0, tasks, 1, tasks).withColumnRenamed("id", "task")
     rows = numbers.join(F.broadcast(spark.createDataFrame(items)), "task").drop("task")
     return rows.mapInArrow(kernel, spark_schema(out))
+
+
+def _dealt(spark: SparkSession, items: pa.Table, slots: int, kernel: Kernel, out: StructType) -> DataFrame:
+    """The tasks of `items` dealt to so many partitions. They travel with the kernel: only a range is cut as it is told for sure."""
+    # A plan has a limit of size, and keys of objects are much alike.
+    packed = _to_blob(items, compression="zstd")
+
+    def in_turn(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = _from_blob(pa.py_buffer(packed))
+        task = rows.column("task").to_numpy()
+        for slot in (number for batch in batches for number in batch.column(0).to_pylist()):
+            for mine in np.unique(task[task % slots == slot]):
+                yield from kernel(rows.filter(pa.array(task == mine)).drop_columns("task").to_batches())
+
+    return spark.range(0, slots, 1, slots).mapInArrow(in_turn, out)
 
 
 def blobs(name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64], partitions: int) -> Iterator[pa.RecordBatch]:
@@ -141,9 +162,9 @@ def _inputs(group: pa.Table) -> dict[str, pa.Table]:
     return {name: joined(pieces) for name, pieces in tables.items()}
 
 
-def _to_blob(rows: pa.Table) -> bytes:
+def _to_blob(rows: pa.Table, *, compression: str | None = None) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(rows)
     return bytes(sink.getvalue())
 

@@ -14,7 +14,8 @@ from datetime import datetime, timezone
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.arguments import Parser, add_warehouse, day
+from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day
+from flowlog_udfs.engines import engine_session
 from flowlog_udfs.errors import FlowlogError, StorageError
 from flowlog_udfs.ocsf.exporting import export_day
 from flowlog_udfs.storage import open_storage
@@ -25,13 +26,15 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
     """Export and say how many events there are; the exit status is 0, or the error's."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     add_warehouse(parser)
+    add_engine(parser)
     parser.add_argument("--day", required=True, type=day, help="UTC day of table connections")
     parser.add_argument("--json-lines", metavar="DIR|s3://…", help="folder or bucket prefix of day=D/part-NNNNN.jsonl.gz (default: none)")
     try:
         given = parser.parse_args(argv)
         lines = open_storage(given.json_lines) if given.json_lines else None
         warehouse = Warehouse.open(given.warehouse, given.table_format)
-        count = export_day(session(), warehouse, given.day, datetime.now(timezone.utc), lines)
+        with engine_session(given.engine, session) as spark:
+            count = export_day(spark, warehouse, given.day, datetime.now(timezone.utc), lines)
     except (FlowlogError, PySparkException) as error:
         print(f"flowlog: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status

@@ -10,8 +10,9 @@ from pathlib import Path
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.arguments import Parser, add_warehouse, day
+from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day
 from flowlog_udfs.confidence import ASKED, FEWEST, SOLE_SENDER, Agreement, measure_day
+from flowlog_udfs.engines import engine_session
 from flowlog_udfs.errors import FlowlogError, StorageError
 from flowlog_udfs.services import PortRules, default_services, load_services
 from flowlog_udfs.tables import Warehouse
@@ -21,12 +22,15 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
     """Print the agreement of each basis; the exit status is 0, or the error's."""
     parser = Parser(prog="measure_confidence.py", description=__doc__, allow_abbrev=False)
     add_warehouse(parser)
+    add_engine(parser)
     parser.add_argument("--day", required=True, type=day, metavar="YYYY-MM-DD", help="UTC day of table connections")
     parser.add_argument("--services", type=Path, metavar="FILE", help="services.toml (default: the list that comes with flowlog)")
     try:
         given = parser.parse_args(argv)
         ports = PortRules.build(load_services(given.services) if given.services else default_services())
-        found = measure_day(session(), Warehouse.open(given.warehouse, given.table_format), given.day, ports)
+        warehouse = Warehouse.open(given.warehouse, given.table_format)
+        with engine_session(given.engine, session) as spark:
+            found = measure_day(spark, warehouse, given.day, ports)
     except (FlowlogError, PySparkException) as error:
         print(f"flowlog: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status

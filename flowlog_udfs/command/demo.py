@@ -7,7 +7,7 @@ import webbrowser
 from datetime import date
 from pathlib import Path
 
-from flowlog_udfs.arguments import STEP_NAMES, day
+from flowlog_udfs.arguments import STEP_NAMES, add_engine, day
 from flowlog_udfs.command.output import Output
 from flowlog_udfs.command.run import entry
 from flowlog_udfs.command.submission import add_submission, submit
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--connections", type=int, default=20_000, metavar="N", help="about how many connections (default: 20,000)")
     parser.add_argument("--history", type=int, default=3, metavar="N", help="how many smaller days before it (default: 3)")
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
+    add_engine(parser)
     add_submission(parser)
 
 
@@ -38,7 +39,8 @@ def execute(given: argparse.Namespace, output: Output) -> int:
     output.aside.print(f"{logs}: {made.records:,} records in {made.objects:,} objects", markup=False)
     words = ["--source", str(logs), "--warehouse", str(warehouse), "--from", str(request.first_day), "--to", str(given.day)]
     words += ["--inventory", str(logs / "inventory.json"), "--policy", str(logs / "policy.toml")]
-    status = submit("run_day", words, len(STEP_NAMES) * request.all_days, given.properties_file, output)
+    words += ["--engine", given.engine]
+    status = submit("run_day", words, len(STEP_NAMES) * request.all_days, given, output)
     last = entry(Warehouse.open(str(warehouse)), given.day)
     if status == 0:
         output.show({"status": status, **last}, lambda console: console.print(f"open {last['report']} in a browser", markup=False))

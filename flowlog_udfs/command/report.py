@@ -41,7 +41,7 @@ def execute(given: argparse.Namespace, output: Output) -> int:
         own = Parser(add_help=False, allow_abbrev=False)
         _add_own(own)
         own.add_argument("--json", action="store_true")
-        status = submit("report_compliance", job_words(given.words, own), 1, given.properties_file, output)
+        status = submit("report_compliance", job_words(given.words, own), 1, given, output)
         if status and not given.fail_on:
             return status
     document, url = latest_report(day.warehouse, day.selection.day), report_url(day.warehouse, day.selection.day)

@@ -1,4 +1,4 @@
-"""A job by `spark-submit`, with a bar of its steps while it works."""
+"""A job by `spark-submit`, or by Python where no Spark is wanted, with a bar of its steps while it works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 import flowlog_udfs
 from flowlog_udfs.arguments import STEP_NAMES
 from flowlog_udfs.command.output import Output
-from flowlog_udfs.errors import StorageError
+from flowlog_udfs.errors import StorageError, UsageError
 
 _PACKAGE = Path(flowlog_udfs.__file__).parent
 _STARTS = re.compile(r"flowlog: (\w+): (\d{4}-\d{2}-\d{2}) …$")
@@ -39,13 +39,13 @@ def job_words(words: Sequence[str], *own: argparse.ArgumentParser) -> list[str]:
     return rest
 
 
-def submit(job: str, words: Sequence[str], steps: int, properties: str | None, output: Output) -> int:
-    """Run a job of so many steps to its end and return its status; raises `StorageError` when Spark cannot be started.
+def submit(job: str, words: Sequence[str], steps: int, given: argparse.Namespace, output: Output) -> int:
+    """Run a job of so many steps to its end on the engine `given`, and return its status.
 
-    What the job prints goes to standard output, or aside when that is for JSON.
+    What the job prints goes to standard output, or aside when that is for JSON. Raises `StorageError` when Spark cannot be started,
+    `UsageError` for settings of Spark's that no Spark will see.
     """
-    command = [_spark_submit(), "--properties-file", properties or str(_beside("conf", "spark-local.conf"))]
-    command += ["--conf", "spark.ui.showConsoleProgress=false", str(_beside("jobs", f"{job}.py")), *words]
+    command = [*_runner(given.engine, given.properties_file), str(_beside("jobs", f"{job}.py")), *words]
     environment = {name: value for name, value in os.environ.items() if name != "SPARK_HOME"} | {"PYSPARK_PYTHON": sys.executable}
     progress = Progress(
         *(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
@@ -55,7 +55,7 @@ def submit(job: str, words: Sequence[str], steps: int, properties: str | None, o
     )
     pipe = subprocess.PIPE
     with progress, subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as running:  # noqa: S603 - no shell
-        bar = progress.add_task("starting Spark", total=steps)
+        bar = progress.add_task(f"starting {given.engine.capitalize()}", total=steps)
         pipes = ((running.stdout, sys.stderr if output.as_json else sys.stdout), (running.stderr, sys.stderr))
         readers = [threading.Thread(target=_relay, args=(pipe, target, progress, bar)) for pipe, target in pipes]
         for reader in readers:
@@ -68,7 +68,7 @@ def submit(job: str, words: Sequence[str], steps: int, properties: str | None, o
             running.terminate()
             raise
     if status < 0 or status > StorageError.exit_status:
-        raise StorageError(f"spark-submit ended with status {status}; it was stopped from outside, or is out of memory")
+        raise StorageError(f"{Path(command[0]).name} ended with status {status}; it was stopped from outside, or is out of memory")
     return status
 
 
@@ -88,6 +88,15 @@ def _relay(pipe: IO[str] | None, target: IO[str], progress: Progress, bar: TaskI
             print(text, file=target, flush=True)
         else:
             progress.console.print(text, markup=False, highlight=False)
+
+
+def _runner(engine: str, properties: str | None) -> list[str]:
+    if engine != "spark":
+        if properties:
+            raise UsageError(f"--properties-file {properties} is for Spark; --engine {engine} takes its settings from the environment")
+        return [sys.executable]
+    settings = ["--properties-file", properties or str(_beside("conf", "spark-local.conf")), "--conf", "spark.ui.showConsoleProgress=false"]
+    return [_spark_submit(), *settings]
 
 
 def _spark_submit() -> str:

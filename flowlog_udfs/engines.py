@@ -1,0 +1,109 @@
+"""What computes: Apache Spark, the default and the reference, or Sail, a Spark Connect server that runs inside this process without a JVM.
+
+Whatever is different on Sail stands here: how it is started and stopped, its settings, how work is cut for it. `sail_guard` refuses what it
+would do wrongly without a word. Everything else in the library is the same code on both.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flowlog_udfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ENGINES = ("spark", "sail")
+
+SETTINGS = {
+    # Errors reach the run as exceptions; what else Sail logs (hints it knows nothing of, its comings and goings) would only hide its lines.
+    "RUST_LOG": "error",
+    # Sail lets go of a session that is idle for 15 minutes: less than it can take to list a large day between two queries.
+    "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(24 * 3600),
+}
+"""Sail's settings are variables of the environment; these are ours where it says nothing."""
+_PARALLELISM = "SAIL_EXECUTION__DEFAULT_PARALLELISM"
+_CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
+_MESSAGE_BYTES = (1 << 31) - 1
+_slots: weakref.WeakKeyDictionary[SparkSession, int] = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def engine_session(engine: str, spark: Callable[[], SparkSession]) -> Iterator[SparkSession]:
+    """The session of an engine: `spark()`, or one on Sail, which ends with the context. Raises `UsageError` where Sail cannot be used."""
+    if engine == "spark":
+        yield spark()
+        return
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        raise UsageError("--engine sail under spark-submit would keep a JVM for nothing; run the job by python, or by flowlog run")
+    with sail_session() as session:
+        yield session
+
+
+@contextmanager
+def sail_session() -> Iterator[SparkSession]:
+    """A session on a Sail server in this process, which is stopped at the end; raises `UsageError` when Sail is not installed.
+
+    The server listens on the loopback address only. Python functions run in its threads: as many partitions at once as the machine has
+    cores, or as `SAIL_EXECUTION__DEFAULT_PARALLELISM` says.
+    """
+    try:
+        from pysail.spark import SparkConnectServer
+
+        import grpc  # noqa: F401 isort:skip - pyspark says of it in a page what is a line here
+    except ImportError as error:
+        raise UsageError(f"--engine sail needs the package {error.name}; install flowlog[sail]") from error
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    slots = int(os.environ.get(_PARALLELISM) or 0) or os.cpu_count() or 1
+    os.environ[_PARALLELISM] = str(slots)
+    server = SparkConnectServer()
+    with _connect_mode():
+        server.start(background=True)
+        try:
+            session = _connect(*server.listening_address)
+            _slots[session] = slots
+            try:
+                yield session
+            finally:
+                session.stop()
+        finally:
+            server.stop()
+
+
+def slots(session: SparkSession) -> int | None:
+    """How many partitions may run at once, for an engine that does not see to that by itself; None for Spark.
+
+    Sail runs all partitions of a stage at the same time, and puts a join without a shuffle into one: work has to be cut into as many
+    partitions as should run.
+    """
+    return _slots.get(session)
+
+
+@contextmanager
+def _connect_mode() -> Iterator[None]:
+    """In here pyspark makes its columns for Connect; elsewhere it asks a JVM to."""
+    before = os.environ.get(_CONNECT_MODE)
+    os.environ[_CONNECT_MODE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_CONNECT_MODE, None)
+
+
+def _connect(address: str, port: int) -> SparkSession:
+    from pyspark.sql.connect.client import DefaultChannelBuilder
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+    from flowlog_udfs.sail_guard import Guard
+
+    channel = DefaultChannelBuilder(f"sc://{address}:{port}")
+    channel.add_interceptor(Guard())
+    # What a query hands back may come as one batch; pyspark takes 128 MiB where nothing else is said. Sail itself takes no larger plans.
+    channel.setChannelOption("grpc.max_receive_message_length", _MESSAGE_BYTES)
+    return ConnectSession.builder.channelBuilder(channel).create()  # type: ignore[return-value]
