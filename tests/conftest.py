@@ -1,4 +1,4 @@
-"""What all tests share: one quiet Spark session, and a real S3 API on this machine."""
+"""What all tests share: one quiet session on Spark, or with `pytest --engine sail` on Sail, and a real S3 API on this machine."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 
 from flowlog_udfs.cli import run_steps
 from flowlog_udfs.day import STEPS, remaining
+from flowlog_udfs.engines import ENGINES, sail_session
 from flowlog_udfs.sample import SampleRequest, make_sample
 
 # The same examples at every run, so that a red build is a change's doing; HYPOTHESIS_PROFILE=searching looks for new ones.
@@ -33,9 +34,38 @@ os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 os.environ.pop("SPARK_HOME", None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what computes in the tests (sail: in the environment of .ci/sail)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other engine."""
+    other = "spark_only" if config.getoption("--engine") == "sail" else "sail_only"
+    left_out = [item for item in items if item.get_closest_marker(other)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def spark_session(request: pytest.FixtureRequest):
+    """The session of pytest-spark, or one on Sail, which starts no JVM."""
+    if request.config.getoption("--engine") == "spark":
+        yield request.getfixturevalue("spark_session")
+        return
+    with sail_session() as session:
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        yield session
+
+
 @pytest.fixture
-def spark(spark_session):
-    """The session of pytest-spark, left as it was found: no cache, no views, no changed settings."""
+def spark(spark_session, request: pytest.FixtureRequest):
+    """The session, left as it was found: no cache, no views, no changed settings."""
+    if request.config.getoption("--engine") != "spark":
+        # Sail has nothing in a session that our tests would leave behind.
+        yield spark_session
+        return
     before = {row.key: row.value for row in spark_session.sql("SET").collect()}
     yield spark_session
     spark_session.catalog.clearCache()

@@ -11,6 +11,8 @@ from logtree import LogTree, nasty_day
 from pyspark.sql import SparkSession
 from running import NastyRun, RunDay, run_day
 
+from flowlog_udfs import engines
+
 
 @pytest.fixture
 def run(spark: SparkSession) -> RunDay:
@@ -31,6 +33,7 @@ def nasty(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def bucket(s3: Callable[[], str], spark, monkeypatch: pytest.MonkeyPatch) -> str:
     """A fresh bucket; workers of this session get the credentials that a cluster's nodes would have."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    # Where there are workers of their own: on Sail tasks run in this process.
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if engines.slots(spark) is None else ():
         monkeypatch.setitem(spark.sparkContext.environment, name, "testing")
     return s3()

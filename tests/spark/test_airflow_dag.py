@@ -15,7 +15,7 @@ from running import ROOT
 from flowlog_udfs.cli import parse_days
 from flowlog_udfs.day import STEPS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="submits by spark-submit")]
 
 DAGS = ROOT / "conf" / "schedules" / "airflow"
 # Runs in Airflow's own Python. Delays between tries are taken out: what counts here is how often a task is tried.

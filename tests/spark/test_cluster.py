@@ -20,7 +20,7 @@ from flowlog_udfs.ingest import Selection
 from flowlog_udfs.sample import SampleRequest, make_sample
 from flowlog_udfs.storage import FolderStorage
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="is about a cluster of Spark's")]
 
 WHERE = """
 import flowlog_udfs

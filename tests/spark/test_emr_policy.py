@@ -15,7 +15,7 @@ from moto.core.responses import ActionAuthenticatorMixin
 from moto.iam import access_control
 from running import ROOT, submit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="submits by spark-submit")]
 
 POLICY = json.loads((ROOT / "conf" / "schedules" / "emr-serverless" / "job-policy.json").read_text())
 ACCOUNT, TOPIC = "123456789012", "flowlog"

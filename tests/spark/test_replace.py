@@ -89,6 +89,7 @@ sys.exit(run_steps("killed", STEPS, builder.getOrCreate))
 """
 
 
+@pytest.mark.spark_only(why="kills a driver with a Spark of its own")
 def test_a_run_that_is_killed_leaves_the_old_day_visible(run: RunDay, tmp_path):
     tree = LogTree.in_folder(tmp_path / "logs")
     tree.text("10T0005", [row(at("10T00:01:00"))])

@@ -14,7 +14,7 @@ from logtree import COUNTS, DAY, NEXT_DAY, RECORDS, LogTree, at, nasty_day, row
 from running import NastyRun, RunDay, submit
 from stored import TABLES, all_rows, rows
 
-from flowlog_udfs import ingest
+from flowlog_udfs import engines, ingest
 from flowlog_udfs.formats import plan_formats
 from flowlog_udfs.ingest import RECORDS_TABLE
 from flowlog_udfs.tables import Warehouse
@@ -178,6 +178,7 @@ spark.stop()
 
 
 @pytest.mark.slow
+@pytest.mark.spark_only(why="is about S3A, a file system of Hadoop's")
 def test_spark_reads_the_tables_through_s3a(bucket: str, nasty: NastyRun, tmp_path, s3_server: str):
     """Needs the JARs of `make setup-s3`."""
     nasty_day(tree_in(bucket))

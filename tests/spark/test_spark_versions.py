@@ -12,7 +12,7 @@ from golden.loader import GOLDEN, Case
 from running import ROOT, submit
 from stored import rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="is about versions of Spark")]
 
 VERSIONS = {"4.0.2": "emr-spark-8.0.0, and the line of Databricks 17.3", "4.1.1": "Glue 6.0, and the line of Databricks 18"}
 CASES = ("connections/open-for-three-days", "nat/balancer-that-keeps-the-client", "observations/each-bucket")
