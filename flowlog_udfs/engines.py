@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flowlog_udfs.errors import UsageError
+from flowlog_udfs.s3_endpoint import S3Endpoint
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -24,10 +25,11 @@ SETTINGS = {
     "RUST_LOG": "error",
     # Sail lets go of a session that is idle for 15 minutes: less than it can take to list a large day between two queries.
     "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(24 * 3600),
+    # By this pyspark makes columns and functions for Connect; else it asks a JVM to.
+    "SPARK_CONNECT_MODE_ENABLED": "1",
 }
-"""Sail's settings are variables of the environment; these are ours where it says nothing."""
+"""Sail's settings are variables of the environment; these are ours while a session is open, where it says nothing else."""
 _PARALLELISM = "SAIL_EXECUTION__DEFAULT_PARALLELISM"
-_CONNECT_MODE = "SPARK_CONNECT_MODE_ENABLED"
 _MESSAGE_BYTES = (1 << 31) - 1
 _slots: weakref.WeakKeyDictionary[SparkSession, int] = weakref.WeakKeyDictionary()
 
@@ -57,12 +59,9 @@ def sail_session() -> Iterator[SparkSession]:
         import grpc  # noqa: F401 isort:skip - pyspark says of it in a page what is a line here
     except ImportError as error:
         raise UsageError(f"--engine sail needs the package {error.name}; install flowlog[sail]") from error
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
     slots = int(os.environ.get(_PARALLELISM) or 0) or os.cpu_count() or 1
-    os.environ[_PARALLELISM] = str(slots)
-    server = SparkConnectServer()
-    with _connect_mode():
+    with _environment({**SETTINGS, _PARALLELISM: str(slots), **S3Endpoint.from_environment().sail_settings()}):
+        server = SparkConnectServer()
         server.start(background=True)
         try:
             session = _connect(*server.listening_address)
@@ -85,15 +84,15 @@ def slots(session: SparkSession) -> int | None:
 
 
 @contextmanager
-def _connect_mode() -> Iterator[None]:
-    """In here pyspark makes its columns for Connect; elsewhere it asks a JVM to."""
-    before = os.environ.get(_CONNECT_MODE)
-    os.environ[_CONNECT_MODE] = "1"
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment for a while, where it does not have them already."""
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(_CONNECT_MODE, None)
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _connect(address: str, port: int) -> SparkSession:

@@ -49,6 +49,10 @@ class S3Endpoint:
             options |= {"AWS_ENDPOINT_URL": self.url, "AWS_ALLOW_HTTP": str(self.is_plain_http).lower()}
         return options
 
+    def sail_settings(self) -> dict[str, str]:
+        """Variables by which Sail finds another endpoint than AWS; a reader's options it does not look at, and boto3 not at these."""
+        return {"AWS_ENDPOINT": self.url, "AWS_ALLOW_HTTP": str(self.is_plain_http).lower()} if self.url else {}
+
     def s3a_options(self) -> dict[str, str]:
         """Options of Hadoop's S3A file system, to be given to a Spark reader."""
         options = {"fs.s3a.endpoint.region": self.region}

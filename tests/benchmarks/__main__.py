@@ -2,7 +2,8 @@
 
 A day of sample logs in the 21 fields of AWS's announcement is made, and run whole under spark-submit. Printed are the CPU seconds of the
 whole process tree (JVM and Python workers) per million records, start-up left out; wall time; and the peak memory of a worker and of the
-JVM. Start-up is what a tiny day costs; both are run in turn, and the medians compared. Nothing is kept unless `--logs` names a folder.
+JVM. Start-up is what a tiny day costs; both are run in turn, and the medians compared. Nothing is kept unless `--logs` names a folder. With
+`--engine sail` all is one process, the driver's, in the environment of `.ci/sail`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from flowlog_udfs.engines import ENGINES
 from tests.benchmarks.days import DAY, TINY_RECORDS, sample_day
 from tests.benchmarks.measure import Cost, run_and_measure
 
@@ -28,25 +31,32 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, help="folder that keeps the sample logs for the next time")
     parser.add_argument("--table-format", choices=("delta", "parquet"), default="delta")
     parser.add_argument("--until", default="total_subnet_bytes", metavar="STEP", help="the last step that is run (default: %(default)s)")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="what computes (default: %(default)s)")
     given = parser.parse_args()
+    runner = _runner(given.engine)
     with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
         logs = given.logs or Path(scratch, "logs")
         tiny, whole = (sample_day(logs, records) for records in (TINY_RECORDS, given.records))
         runs: dict[Path, list[Cost]] = {tiny.source: [], whole.source: []}
         for number in range(given.rounds):
             for source in runs:
-                cost = _run_day(source, Path(scratch, "warehouse"), given.table_format, given.until)
+                cost = _run_day(runner, source, Path(scratch, "warehouse"), given)
                 runs[source].append(cost)
                 print(f"round {number + 1}  {source.name:>10} records  {cost}", flush=True)
         _report(whole.records - tiny.records, runs[tiny.source], runs[whole.source])
     return 0
 
 
-def _run_day(source: Path, warehouse: Path, table_format: str, until: str) -> Cost:
+def _runner(engine: str) -> list[str]:
+    if engine == "spark":
+        return ["spark-submit", "--properties-file", "conf/spark-local.conf"]
+    return [subprocess.run([ROOT / ".ci" / "sail"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()]
+
+
+def _run_day(runner: list[str], source: Path, warehouse: Path, given: argparse.Namespace) -> Cost:
     shutil.rmtree(warehouse, ignore_errors=True)
-    options = ["--source", source, "--warehouse", warehouse, "--day", DAY, "--table-format", table_format, "--until", until]
-    command = ["spark-submit", "--properties-file", "conf/spark-local.conf", "jobs/run_day.py", *map(str, options)]
-    return run_and_measure(command, ROOT)
+    options = ["--source", source, "--warehouse", warehouse, "--day", DAY, "--table-format", given.table_format, "--until", given.until]
+    return run_and_measure([*runner, "jobs/run_day.py", *map(str, options), "--engine", given.engine], ROOT)
 
 
 def _report(records: int, tiny: list[Cost], whole: list[Cost]) -> None:

@@ -17,6 +17,8 @@ import pytest
 from deltalake import DeltaTable
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.spark_only(why="notebooks start a Spark of their own")
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 DAY = date(2026, 3, 10)
 BEFORE = 3

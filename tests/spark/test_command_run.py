@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.spark_only(why="starts spark-submit")
+
 
 def flowlog(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("flowlog")), *map(str, words)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
+import pyarrow as pa
 import pytest
 from logtree import COUNTS, DAY, NEXT_DAY, RECORDS, LogTree, at, nasty_day, row
 from running import NastyRun, RunDay, submit
@@ -16,7 +17,7 @@ from stored import TABLES, all_rows, rows
 
 from flowlog_udfs import engines, ingest
 from flowlog_udfs.formats import plan_formats
-from flowlog_udfs.ingest import RECORDS_TABLE
+from flowlog_udfs.ingest import RECORDS_TABLE, REJECTS
 from flowlog_udfs.tables import Warehouse
 
 NOW = datetime(2026, 3, 12, tzinfo=timezone.utc)
@@ -197,3 +198,13 @@ def test_spark_reads_the_tables_through_s3a(bucket: str, nasty: NastyRun, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     total = sum(row["bytes"] or 0 for row in rows(nasty.warehouse, "records"))
     assert done.stdout.splitlines() == [f"library {RECORDS} {total}", f"objects {len(COUNTS)}", f"records {RECORDS}", "rejects 4"]
+
+
+@pytest.mark.sail_only
+def test_sail_reads_tables_from_the_bucket(s3: Callable[[], str]):
+    """A session of its own, which is told of the endpoint when it starts."""
+    warehouse = Warehouse.open(f"s3://{s3()}/tables")
+    held = pa.table({"object_key": ["a"], "line_number": [7], "line": ["x"], "reason": ["bad_value"]}).cast(REJECTS.schema)
+    warehouse.replace_day(REJECTS, DAY, warehouse.write_rows(REJECTS, DAY, held), inputs="none", now=NOW)
+    with engines.sail_session() as spark:
+        assert [(row["line_number"], row["day"]) for row in warehouse.read(spark, REJECTS, DAY).collect()] == [(7, DAY)]
