@@ -6,7 +6,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
 
-.PHONY: help setup setup-s3 demo demo-s3 test test-slow check bench docs notebooks zip lock clean
+.PHONY: help setup setup-s3 demo demo-s3 test test-slow test-sail check bench docs notebooks zip lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,8 @@ test: setup ## the test suite
 	@pytest
 test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
+test-sail: setup ## the Spark tests on Sail, without a JVM
+	@$$(.ci/sail) -m pytest --engine sail tests/spark
 check: setup ## formatting, lint, types
 	@ruff format --check . && ruff check . && mypy
 bench: setup ## throughput and memory, alone and beside other engines (BENCH="--records 1 3 10 ..."); accuracy against the samples' truth; a large report in a browser

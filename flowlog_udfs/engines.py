@@ -6,11 +6,13 @@ would do wrongly without a word. Everything else in the library is the same code
 
 from __future__ import annotations
 
+import itertools
 import os
+import pickle
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.s3_endpoint import S3Endpoint
@@ -83,6 +85,37 @@ def slots(session: SparkSession) -> int | None:
     return _slots.get(session)
 
 
+class Held:
+    """A function that travels to Sail's tasks as a number: they run in this process, and Sail takes no plan above 128 MiB.
+
+    Each unpickling gives a copy of its own, as a worker of Spark's has. It can be had as long as this object lives, which the plan of a
+    DataFrame keeps alive.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        from pyspark import cloudpickle
+
+        self._pickled: bytes = cloudpickle.dumps(function)  # type: ignore[no-untyped-call]
+        self._number = next(_numbers)
+        _held[self._number] = self
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call a copy."""
+        return _copy(self._number)(*arguments)
+
+    def __reduce__(self) -> tuple[Callable[[int], Callable[..., Any]], tuple[int]]:
+        return _copy, (self._number,)
+
+
+_held: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
+def _copy(number: int) -> Callable[..., Any]:
+    function: Callable[..., Any] = pickle.loads(_held[number]._pickled)  # noqa: S301 - pickled above, in this process
+    return function
+
+
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Variables of the environment for a while, where it does not have them already."""
@@ -103,6 +136,6 @@ def _connect(address: str, port: int) -> SparkSession:
 
     channel = DefaultChannelBuilder(f"sc://{address}:{port}")
     channel.add_interceptor(Guard())
-    # What a query hands back may come as one batch; pyspark takes 128 MiB where nothing else is said. Sail itself takes no larger plans.
+    # What a query hands back may come as one batch; pyspark takes 128 MiB where nothing else is said.
     channel.setChannelOption("grpc.max_receive_message_length", _MESSAGE_BYTES)
     return ConnectSession.builder.channelBuilder(channel).create()  # type: ignore[return-value]

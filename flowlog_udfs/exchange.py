@@ -70,8 +70,7 @@ def run_tasks(spark: SparkSession, items: pa.Table, kernel: Kernel, out: pa.Sche
 
 def _dealt(spark: SparkSession, items: pa.Table, slots: int, kernel: Kernel, out: StructType) -> DataFrame:
     """The tasks of `items` dealt to so many partitions. They travel with the kernel: only a range is cut as it is told for sure."""
-    # A plan has a limit of size, and keys of objects are much alike.
-    packed = _to_blob(items, compression="zstd")
+    packed = _to_blob(items)
 
     def in_turn(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = _from_blob(pa.py_buffer(packed))
@@ -80,7 +79,8 @@ def _dealt(spark: SparkSession, items: pa.Table, slots: int, kernel: Kernel, out
             for mine in np.unique(task[task % slots == slot]):
                 yield from kernel(rows.filter(pa.array(task == mine)).drop_columns("task").to_batches())
 
-    return spark.range(0, slots, 1, slots).mapInArrow(in_turn, out)
+    held = engines.Held(in_turn)
+    return spark.range(0, slots, 1, slots).mapInArrow(lambda batches: held(batches), out)
 
 
 def blobs(name: str, rows: pa.Table, hashes: npt.NDArray[np.uint64], partitions: int) -> Iterator[pa.RecordBatch]:
@@ -107,6 +107,9 @@ def exchange(sources: Sequence[DataFrame], kernel: Callable[[int, dict[str, pa.T
     def gather(key: tuple[pa.Scalar, ...], group: pa.Table) -> pa.Table:
         return kernel(key[0].as_py(), _inputs(group)).cast(out)
 
+    if engines.slots(united.sparkSession):
+        held = engines.Held(gather)
+        return united.groupBy("partition").applyInArrow(lambda key, group: held(key, group), spark_schema(out))
     return united.groupBy("partition").applyInArrow(gather, spark_schema(out))
 
 
@@ -162,9 +165,9 @@ def _inputs(group: pa.Table) -> dict[str, pa.Table]:
     return {name: joined(pieces) for name, pieces in tables.items()}
 
 
-def _to_blob(rows: pa.Table, *, compression: str | None = None) -> bytes:
+def _to_blob(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
     return bytes(sink.getvalue())
 

@@ -66,3 +66,19 @@ def test_an_exchange_brings_each_partition_together_once(spark):
     assert sorted((one["partition"], one["keys"]) for one in found) == [
         (number, [f"{task}.{number}" for task in range(3)]) for number in range(4)
     ]
+
+
+def test_what_a_kernel_knows_may_be_larger_than_a_plan(spark):
+    known = np.random.default_rng(1).integers(0, 255, 140 << 20, dtype=np.uint8)
+    total = int(known.sum())
+    out = pa.schema([("total", pa.int64())])
+
+    def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from blobs("rows", pa.table({"total": [int(known.sum())]}), np.zeros(batch.num_rows, np.uint64), 1)
+
+    def gather(_: int, inputs: dict[str, pa.Table]) -> pa.Table:
+        return pa.table([[int(known.sum()), *inputs["rows"].column("total").to_pylist()]], schema=out)
+
+    found = exchange([run_tasks(spark, [[{"key": "a"}]], ITEM, cut, BLOB_COLUMNS)], gather, out).toArrow()
+    assert found.to_pylist() == [{"total": total}] * 2
