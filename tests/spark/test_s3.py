@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
