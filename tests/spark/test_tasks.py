@@ -13,10 +13,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from flowlog_udfs import engines
-from flowlog_udfs.exchange import BLOB_COLUMNS, blobs, exchange, run_tasks
+from flowlog_udfs.exchange import BLOB_COLUMNS, blobs, exchange, run_tasks, task_items
 
 ITEM = pa.schema([("key", pa.string())])
 RUN = pa.schema([("keys", pa.list_(pa.string())), ("began", pa.float64()), ("ended", pa.float64())])
+
+
+def items_of(keys: list[list[str]]) -> pa.Table:
+    return task_items(keys, lambda key: (key,), ITEM)
 
 
 def runs(spark: SparkSession, tasks: int) -> list[dict[str, Any]]:
@@ -27,9 +31,9 @@ def runs(spark: SparkSession, tasks: int) -> list[dict[str, Any]]:
         time.sleep(0.2)
         yield from pa.table([[keys], [began], [time.time()]], schema=RUN).to_batches()
 
-    items = [[{"key": f"{task}.{item}"} for item in range(task % 3 + 1)] for task in range(tasks)]
-    found = run_tasks(spark, items, ITEM, told, RUN).toArrow().to_pylist()
-    assert sorted(sorted(one["keys"]) for one in found) == sorted([item["key"] for item in task] for task in items)
+    keys_of = [[f"{task}.{item}" for item in range(task % 3 + 1)] for task in range(tasks)]
+    found = run_tasks(spark, items_of(keys_of), told, RUN).toArrow().to_pylist()
+    assert sorted(sorted(one["keys"]) for one in found) == sorted(keys_of)
     return found
 
 
@@ -61,8 +65,8 @@ def test_an_exchange_brings_each_partition_together_once(spark):
     def gather(partition: int, inputs: dict[str, pa.Table]) -> pa.Table:
         return pa.table([[partition], [sorted(inputs["rows"].column("key").to_pylist())]], schema=out)
 
-    tasks = [[{"key": f"{task}.{number}"} for number in range(4)] for task in range(3)]
-    found = exchange([run_tasks(spark, tasks, ITEM, cut, BLOB_COLUMNS)], gather, out).toArrow().to_pylist()
+    tasks = [[f"{task}.{number}" for number in range(4)] for task in range(3)]
+    found = exchange([run_tasks(spark, items_of(tasks), cut, BLOB_COLUMNS)], gather, out).toArrow().to_pylist()
     assert sorted((one["partition"], one["keys"]) for one in found) == [
         (number, [f"{task}.{number}" for task in range(3)]) for number in range(4)
     ]
@@ -80,5 +84,5 @@ def test_what_a_kernel_knows_may_be_larger_than_a_plan(spark):
     def gather(_: int, inputs: dict[str, pa.Table]) -> pa.Table:
         return pa.table([[int(known.sum()), *inputs["rows"].column("total").to_pylist()]], schema=out)
 
-    found = exchange([run_tasks(spark, [[{"key": "a"}]], ITEM, cut, BLOB_COLUMNS)], gather, out).toArrow()
+    found = exchange([run_tasks(spark, items_of([["a"]]), cut, BLOB_COLUMNS)], gather, out).toArrow()
     assert found.to_pylist() == [{"total": total}] * 2
