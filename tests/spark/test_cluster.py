@@ -1,9 +1,12 @@
 """Beyond one small day on one machine: the project's zip on a cluster's executors, and a day of 20,000 objects."""
 
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -39,30 +42,65 @@ spark.stop()
 """
 
 
-@pytest.fixture
-def zipped(tmp_path: Path):
+@pytest.fixture(scope="module")
+def zipped():
     """The project's zip, and no trace of executors in Spark's folder afterwards."""
     subprocess.run([sys.executable, ".ci/make_zip.py"], cwd=ROOT, check=True, capture_output=True)
     yield ROOT / "dist" / "flowlog_udfs.zip"
     shutil.rmtree(Path(pyspark.__file__).parent / "work", ignore_errors=True)
 
 
-def test_a_cluster_with_the_zip_gives_the_same_tables(nasty: NastyRun, zipped: Path, tmp_path):
-    cluster = ("--master", "local-cluster[2,1,1024]", "--py-files", zipped)
+@pytest.fixture(scope="module")
+def alone(nasty: NastyRun, zipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole nasty day in tables made on this machine alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = submit("--source", nasty.source, "--warehouse", folder, "--day", DAY, spark_options=("--py-files", zipped), folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def standalone(tmp_path: Path) -> Iterator[str]:
+    """The URL of a master of Spark's own with two workers of one core, each a process as on machines of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"spark://127.0.0.1:{port}"
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
+    deploy = [binaries / "spark-class", "org.apache.spark.deploy"]
+    master = [*deploy[:1], f"{deploy[1]}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", 0]
+    worker = [*deploy[:1], f"{deploy[1]}.worker.Worker", url, "--cores", 1, "--memory", "1g", "--webui-port", 0]
+    commands = [master, *([*worker, "--work-dir", tmp_path / f"worker-{number}"] for number in (1, 2))]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = [subprocess.Popen([*map(str, command)], env=environment, **quiet) for command in commands]
+    yield url
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(30)
+
+
+@pytest.mark.parametrize("master", ["local-cluster[1,1,1024]", "local-cluster[2,1,1024]", "standalone"])
+def test_a_cluster_with_the_zip_gives_the_same_tables(
+    master: str, nasty: NastyRun, zipped: Path, alone: Path, tmp_path: Path, request: pytest.FixtureRequest
+):
+    url = request.getfixturevalue("standalone") if master == "standalone" else master
+    cluster = ("--master", url, "--executor-memory", "1g", "--py-files", zipped)
     (tmp_path / "where.py").write_text(WHERE)
     # Both the driver and the executors import the zip, not the sources that this environment has too.
     told = submit(job=tmp_path / "where.py", spark_options=cluster, folder=tmp_path)
     assert told.returncode == 0, told.stdout + told.stderr
     assert len(told.stdout.split()) >= 2
     assert all("flowlog_udfs.zip/flowlog_udfs/__init__.py" in line for line in told.stdout.split())
-    for folder, options in (("cluster", cluster), ("alone", ("--py-files", zipped))):
-        done = submit("--source", nasty.source, "--warehouse", tmp_path / folder, "--day", DAY, spark_options=options, folder=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
+    tables = tmp_path / "tables"
+    done = submit("--source", nasty.source, "--warehouse", tables, "--day", DAY, spark_options=cluster, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
     for name in TABLES:
-        assert rows(tmp_path / "cluster", name) == rows(nasty.warehouse, name), name
-    for name in ("connections", "nat_mappings", "subnet_bytes", "reconciliation"):
-        assert rows(tmp_path / "cluster", name) == rows(tmp_path / "alone", name), name
-    assert rows(tmp_path / "cluster", "connections")
+        assert rows(tables, name) == rows(nasty.warehouse, name), name
+    for name in ("connections", "nat_mappings", "subnet_bytes", "reconciliation", "findings", "assessments"):
+        assert rows(tables, name) == rows(alone, name), name
+    assert rows(tables, "connections")
 
 
 @pytest.fixture(scope="module")
