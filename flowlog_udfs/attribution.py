@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flowlog_udfs.columns import Flags, Groups, Ints, is_among, mixed, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints, is_among, mixed
 from flowlog_udfs.episodes import episodes
 from flowlog_udfs.hidden import unveiled
 from flowlog_udfs.initiators import (
@@ -38,6 +38,7 @@ from flowlog_udfs.overlap import at_the_edges
 from flowlog_udfs.protocols import UDP, is_tunnel
 from flowlog_udfs.services import EPHEMERAL_PORT, SIDE_A, WELL_KNOWN_PORT, PortRules
 from flowlog_udfs.services import PORT_ORDER as LOWER_PORT
+from flowlog_udfs.sorting import sort_by
 
 Hashes = npt.NDArray[np.uint64]
 CARRY_SECONDS = 720

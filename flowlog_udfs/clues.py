@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from flowlog_udfs import endpoints
 from flowlog_udfs.attribution import Hashes
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, mixed, numbers, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, mixed, numbers
 from flowlog_udfs.endpoints import actions
 from flowlog_udfs.ends import Ends
 from flowlog_udfs.inventory import NETWORK_LOAD_BALANCER
@@ -21,6 +22,7 @@ from flowlog_udfs.observed import REJECTED, SENDER, UNKNOWN_SIDE, end_hashes
 from flowlog_udfs.protocols import has_flags
 from flowlog_udfs.services import PORT_ORDER, WELL_KNOWN_PORT, PortRules
 from flowlog_udfs.sides import Seen, Vantage
+from flowlog_udfs.sorting import distinct, sort_by
 from flowlog_udfs.survey import observers
 from flowlog_udfs.tcp_flags import is_syn, is_syn_ack
 
@@ -32,23 +34,10 @@ FAN_IN_PEERS = 3
 """So many peers that spoke with an end, both ways, make it a likely server."""
 
 
-READ = (
-    "flow_log_id",
-    "interface_id",
-    "resource_id",
-    "vpc_id",
-    "subnet_id",
-    "srcaddr",
-    "dstaddr",
-    "pkt_srcaddr",
-    "pkt_dstaddr",
-    "srcport",
-    "dstport",
-    "protocol",
-    "action",
-    "tcp_flags",
-    "flow_direction",
-)
+_NOT_ASKED = {
+    *("packets", "bytes", "start", "end", "log_status", "encryption_status", "reject_reason", "pkt_src_aws_service", "pkt_dst_aws_service")
+}
+READ = tuple(name for name in endpoints.READ if name not in _NOT_ASKED)
 """The columns of `records` that are needed."""
 
 

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from flowlog_udfs.addresses import packed
 from flowlog_udfs.clues import FAN_IN_PEERS
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, is_among, mixed, numbers, shared_codes, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, is_among, mixed, numbers, shared_codes
 from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.exchange import BLOB_COLUMNS, blobs, exchange
@@ -27,6 +27,7 @@ from flowlog_udfs.observed import end_hashes
 from flowlog_udfs.protocols import TCP
 from flowlog_udfs.scan import Scanned, row_groups, scan
 from flowlog_udfs.services import EPHEMERAL_FROM, NO_SIDE, PORT_BASES, SIDE_A, SIDE_B, SYSTEM_PORTS_BELOW, PortRules
+from flowlog_udfs.sorting import sort_by
 from flowlog_udfs.tables import Warehouse
 
 Hashes = npt.NDArray[np.uint64]

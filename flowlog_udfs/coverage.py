@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowlog_udfs.columns import Flags, Groups, codes, distinct, equals, numbers, sort_by, texts
+from flowlog_udfs.columns import Flags, Groups, codes, equals, numbers, texts
 from flowlog_udfs.fields import ACCEPT, NODATA, REJECT, SKIPDATA
 from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.objects import FAILED, ObjectRow
+from flowlog_udfs.sorting import distinct, sort_by
 from flowlog_udfs.tables import Table
 
 HOUR = 3600

@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowlog_udfs.columns import Flags, Ints, codes, distinct, equals, numbers, texts
+from flowlog_udfs.columns import Flags, Ints, codes, equals, numbers, texts
 from flowlog_udfs.fields import ACCEPT, REJECT
 from flowlog_udfs.observed import ACCEPTED, NO_ACTION, OBSERVED, REJECTED, SENDER, UNKNOWN_SIDE, end_hashes
 from flowlog_udfs.peers import UNKNOWN
 from flowlog_udfs.protocols import has_flags
 from flowlog_udfs.sides import Seen
+from flowlog_udfs.sorting import distinct
 
 READ = (
     "flow_log_id",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints
 from flowlog_udfs.observed import Rows
 from flowlog_udfs.protocols import has_flags
+from flowlog_udfs.sorting import sort_by
 from flowlog_udfs.tcp_flags import closes, opens
 
 CLOCK_TOLERANCE = 120

@@ -20,7 +20,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from flowlog_udfs import engines
-from flowlog_udfs.columns import as_array, codes, joined, sort_by, texts
+from flowlog_udfs.columns import as_array, codes, joined, texts
+from flowlog_udfs.sorting import sort_by
 from flowlog_udfs.tables import spark_schema
 
 Item = TypeVar("Item")

@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from flowlog_udfs.columns import Flags, Ints, mixed, sort_by, spans
+from flowlog_udfs.columns import Flags, Ints, mixed, spans
 from flowlog_udfs.episodes import CLOCK_TOLERANCE
 from flowlog_udfs.observed import UNKNOWN_SIDE, Rows
+from flowlog_udfs.sorting import sort_by
 
 
 def unveiled(rows: Rows) -> Rows:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from flowlog_udfs.addresses import is_private, packed
 from flowlog_udfs.attribution import Attributed
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, is_among, joined, texts
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, is_among, joined, texts
 from flowlog_udfs.connections import INSIDE as INSIDE_LEG
 from flowlog_udfs.connections import OUTSIDE as OUTSIDE_LEG
 from flowlog_udfs.connections import connection_ids
@@ -32,6 +32,7 @@ from flowlog_udfs.inventory import (
 from flowlog_udfs.nat import BACK, FRONT, INSIDE, LEGS, NAT_KINDS, OUTSIDE, POD
 from flowlog_udfs.observed import UNKNOWN_SIDE
 from flowlog_udfs.outcomes import Outcomes
+from flowlog_udfs.sorting import distinct
 
 OTHER, LOAD_BALANCER = "other", "load_balancer"
 _FLAGGED = (BY_SYN, BY_SYN_ACK, BY_BOTH, CARRIED)

@@ -19,10 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flowlog_udfs.addresses import packed, without_nat64
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, is_among, mixed, numbers, shared_codes, sort_by, texts
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, is_among, mixed, numbers, shared_codes, texts
 from flowlog_udfs.connections import NAT_LEGS
 from flowlog_udfs.inventory import NAT_GATEWAY, REGIONAL_NAT_GATEWAY
 from flowlog_udfs.nat_pairs import HOP, LEFT, METHODS, NEAR, PACKET_LEVEL, Legs, Pairs, balanced, joined, translated
+from flowlog_udfs.sorting import sort_by
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TIME = pa.timestamp("us", "UTC")

@@ -14,7 +14,8 @@ from itertools import product
 
 import numpy as np
 
-from flowlog_udfs.columns import Flags, Ints, is_among, mixed, sort_by, spans
+from flowlog_udfs.columns import Flags, Ints, is_among, mixed, spans
+from flowlog_udfs.sorting import sort_by
 from flowlog_udfs.tcp_flags import resets
 
 Fits = Callable[[Ints, Ints], Flags]

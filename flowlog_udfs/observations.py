@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints
 from flowlog_udfs.episodes import CLOCK_TOLERANCE
 from flowlog_udfs.interfaces import NEVER, Stretches
 from flowlog_udfs.observed import TRANSIT, Rows
+from flowlog_udfs.sorting import sort_by
 
 SHORTFALL_SHARE, SHORTFALL_PACKETS = 0.01, 2
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from flowlog_udfs.addresses import packed
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, mixed, numbers, shared_codes, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, mixed, numbers, shared_codes
+from flowlog_udfs.sorting import sort_by
 
 SENDER, RECEIVER, UNKNOWN_SIDE, TRANSIT = range(4)
 """What an interface is to a row: it belongs to the sending end, to the receiving end, to one of them, or to neither."""

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, numbers, sort_by, spans
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, numbers, spans
 from flowlog_udfs.endpoints import actions
 from flowlog_udfs.interfaces import NEVER, FlowLogTraits, Interface, Survey
 from flowlog_udfs.observed import REJECTED, Rows
+from flowlog_udfs.sorting import distinct, sort_by
 from flowlog_udfs.subscriptions import Subscription
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flowlog_udfs.columns import Flags, Groups, Ints, as_array, codes, is_among, mixed, numbers, sort_by, text_hashes
+from flowlog_udfs.columns import Flags, Groups, Ints, as_array, codes, is_among, mixed, numbers, text_hashes
 from flowlog_udfs.fields import FIELDS
+from flowlog_udfs.sorting import sort_by
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from flowlog_udfs.addresses import PrefixTable, is_link_local, is_multicast
-from flowlog_udfs.columns import Flags, Ints, codes, distinct, equals, is_among
+from flowlog_udfs.columns import Flags, Ints, codes, equals, is_among
 from flowlog_udfs.ends import Ends
 from flowlog_udfs.fields import EGRESS, INGRESS
 from flowlog_udfs.interfaces import Interface, Survey
 from flowlog_udfs.inventory import NAT_GATEWAY, TRANSIT_GATEWAY, Inventory, Subnet
 from flowlog_udfs.observed import RECEIVER, SENDER, UNKNOWN_SIDE
 from flowlog_udfs.peers import PeerScopes
+from flowlog_udfs.sorting import distinct
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.survey import observers
 

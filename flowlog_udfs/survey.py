@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowlog_udfs.addresses import is_private, unpacked, without_nat64
-from flowlog_udfs.columns import Flags, Groups, Ints, as_array, codes, distinct, equals, numbers, sort_by, texts
+from flowlog_udfs.columns import Flags, Groups, Ints, as_array, codes, equals, numbers, texts
 from flowlog_udfs.ends import Ends
 from flowlog_udfs.fields import ACCEPT, EGRESS, INGRESS, REJECT, SKIPDATA
+from flowlog_udfs.sorting import distinct, sort_by
 from flowlog_udfs.tcp_flags import shows_every_flag
 
 SURVEYED = (

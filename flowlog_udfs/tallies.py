@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowlog_udfs.attribution import Attributed
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, distinct, is_among, sort_by, texts
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, is_among, texts
 from flowlog_udfs.connections import connection_ids
 from flowlog_udfs.episodes import CLOCK_TOLERANCE
 from flowlog_udfs.initiators import CARRIED, HI, LO, UNKNOWN
 from flowlog_udfs.interfaces import PLACE, Interface
 from flowlog_udfs.observed import NO_ACTION, SENDER, UNKNOWN_SIDE, Rows
 from flowlog_udfs.peers import PEER_SCOPES
+from flowlog_udfs.sorting import distinct, sort_by
 from flowlog_udfs.tables import Table
 
 HOUR = 3600

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowlog_udfs.columns import Flags, Groups, Ints, sort_by
+from flowlog_udfs.columns import Flags, Groups, Ints
 from flowlog_udfs.observed import RECEIVER, TRANSIT, Rows
+from flowlog_udfs.sorting import sort_by
 from flowlog_udfs.tcp_flags import closes
 
 VERDICTS_BY = ("receiver", "transit", "sender")

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flowlog_udfs.columns import Groups, codes, mixed, numbers, ranked, sort_by, text_hashes
+from flowlog_udfs.columns import Groups, codes, mixed, numbers, ranked, text_hashes
+from flowlog_udfs.sorting import sort_by
 
 EXAMPLES = 5
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, joined, numbers, shared_codes, sort_by, texts
+from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, joined, numbers, shared_codes, texts
 from flowlog_udfs.policy.gathering import EXAMPLE_COLUMNS, MATCHED, cast
 from flowlog_udfs.policy.model import ANY, INTERNET, OWN, REACHED, Connections, FirstSeen, Policy, Rule
 from flowlog_udfs.policy.segments import ENDS, INTERNET_SCOPES, OWN_SCOPES, Segments, allowed, in_scopes, on_ports, waived, within
+from flowlog_udfs.sorting import sort_by
 
 READ = (
     *(f"{end}_{name}" for end in ENDS for name in ("addr", "port", "account_id", "vpc_id", "subnet_id", "scope")),

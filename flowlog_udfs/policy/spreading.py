@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flowlog_udfs.columns import Groups, codes, equals, mixed, numbers, ranked, sort_by, text_hashes, texts
+from flowlog_udfs.columns import Groups, codes, equals, mixed, numbers, ranked, text_hashes, texts
 from flowlog_udfs.policy.gathering import EXAMPLE, EXAMPLE_COLUMNS, EXAMPLES, FOUND, cast
 from flowlog_udfs.policy.matching import PROTOCOL_NAMES, Judge, micros_of
 from flowlog_udfs.policy.model import Spread
 from flowlog_udfs.policy.segments import OWN_SCOPES, in_scopes, waived
+from flowlog_udfs.sorting import sort_by
 
 FRUITLESS = ("rejected", "unanswered", "refused_by_host")
 _TEXT = pa.dictionary(pa.int32(), pa.string())

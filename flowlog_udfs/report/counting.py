@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowlog_udfs.columns import Groups, codes, equals, mixed, numbers, ranked, sort_by, text_hashes
+from flowlog_udfs.columns import Groups, codes, equals, mixed, numbers, ranked, text_hashes
+from flowlog_udfs.sorting import sort_by
 
 SHOWN = 50
 """Rows of each list that a report shows."""

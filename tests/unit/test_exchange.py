@@ -7,8 +7,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowlog_udfs.columns import joined, shared_codes, sort_by, text_hashes, texts, without_placeholders
+from flowlog_udfs.columns import joined, shared_codes, text_hashes, texts, without_placeholders
 from flowlog_udfs.exchange import _inputs, blobs
+from flowlog_udfs.sorting import sort_by
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
