@@ -26,8 +26,8 @@ test-sail: setup ## the Spark tests on Sail, without a JVM
 	@$$(.ci/sail) -m pytest --engine sail tests/spark
 check: setup ## formatting, lint, types
 	@ruff format --check . && ruff check . && mypy
-bench: setup ## throughput and memory, alone and beside other engines (BENCH="--records 1 3 10 ..."); accuracy against the samples' truth; a large report in a browser
-	@python -m tests.benchmarks.compare $(BENCH) && python -m tests.benchmarks && python -m tests.benchmarks.accuracy && python -m tests.benchmarks.opening
+bench: setup ## throughput and memory, alone and beside other engines (BENCH="--records 1 3 10 ..."); accuracy against the samples' truth; a large report in a browser; a day of 30 million records
+	@python -m tests.benchmarks.compare $(BENCH) && python -m tests.benchmarks && python -m tests.benchmarks.accuracy && python -m tests.benchmarks.opening && python -m tests.benchmarks.scale
 docs: setup ## renew the generated parts of docs/
 	@python .ci/make_docs.py
 notebooks: setup ## execute the notebooks on the demo
