@@ -15,16 +15,19 @@ from datetime import date, datetime, timedelta, timezone
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.arguments import Parser, add_day_arguments
+from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
+from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.engines import ENGINES, engine_session
-from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
+from flowlog_udfs.errors import DayLimitError, FlowlogError, StorageError, UsageError
 from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.key_lists import refuse_wrong_keys
+from flowlog_udfs.keys import open_source
 from flowlog_udfs.notices import Notices
+from flowlog_udfs.policy.findings import FINDINGS_TABLE, SUPPRESSED
 from flowlog_udfs.policy.loading import load_policy
-from flowlog_udfs.policy.model import Policy
+from flowlog_udfs.policy.model import SEVERITIES, Policy
 from flowlog_udfs.tables import Warehouse
 
 
@@ -59,10 +62,13 @@ def parse_days(description: str, argv: Sequence[str] | None, steps: Sequence[str
 
 def days_given(given: argparse.Namespace) -> list[DayArguments]:
     """The days that arguments of `add_day_arguments` ask for; reads the files that they name, and raises `UsageError` for what is wrong."""
-    if given.keys:
-        refuse_wrong_keys(given.keys, given.source)
+    wanted = _days(given)
     inventory = load_inventory(given.inventory) if given.inventory else None
     config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
+    if given.keys:
+        refuse_wrong_keys(given.keys, given.source)
+    elif given.source:
+        open_source(given.source)
     return [
         DayArguments(
             selection=Selection(given.source or "", day, frozenset(given.account), frozenset(given.region), given.keys),
@@ -76,7 +82,7 @@ def days_given(given: argparse.Namespace) -> list[DayArguments]:
             engine=given.engine,
             notices=Notices(given.notify, given.notify_topic),
         )
-        for day in _days(given)
+        for day in wanted
     ]
 
 
@@ -135,7 +141,23 @@ def _run_days(spark: SparkSession, days: Sequence[DayArguments], steps: dict[str
                 return worst
     for day in sorted({arguments.selection.day for arguments in days} - touched - failed):
         _say(f"{day}: run before from the same inputs, passed over")
+    reported = [one for one in days if one.selection.day not in failed] if days[0].until in (None, STEP_NAMES[-1]) else []
+    for arguments in reported if STEP_NAMES[-1] in steps else ():
+        try:
+            _refuse_grave_findings(arguments)
+        except Exception as error:
+            worst = max(worst, _status(error))
     return worst
+
+
+def _refuse_grave_findings(arguments: DayArguments) -> None:
+    """Raise `DayLimitError` for open findings that `--fail-on` asks for, be the day's report of this run or of an earlier one."""
+    grave = SEVERITIES[: SEVERITIES.index(arguments.fail_on) + 1] if arguments.fail_on else ()
+    found = day_rows(arguments.warehouse, FINDINGS_TABLE, arguments.selection.day, ["severity", "status"]) if grave else []
+    count = sum(one["severity"] in grave and one["status"] != SUPPRESSED for one in found)
+    if count:
+        day = arguments.selection.day
+        raise DayLimitError(f"{day}: {count:,} findings of severity {arguments.fail_on} or graver are open (--fail-on); the report is done")
 
 
 def _in_turn(days: Sequence[DayArguments], names: Sequence[str]) -> Iterator[tuple[DayArguments, Sequence[str]]]:

@@ -21,6 +21,8 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from flowlog_udfs.errors import StorageError
 
 COMMIT_TRIES = 8
+RETENTION = "interval 366 days"
+"""How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 INPUTS_KEY = "flowlog.inputs"
 """Where a commit keeps the digest of the inputs it was made from."""
 CARRIED_KEY = "flowlog.carried_from"
@@ -40,7 +42,7 @@ def replace_partition(
 ) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
 
-    `statistics` are the columns of which files have bounds; see `indexed`.
+    `statistics` are the columns of which files have bounds; see `properties`.
 
     `carried_from` is the digest of the day before, where the rows lean on it.
 
@@ -48,22 +50,25 @@ def replace_partition(
     `StorageError` when the table cannot be committed.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
-    _commit(uri, options, schema, day, files, notes, indexed(statistics), replaces=True)
+    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True)
 
 
 def append_files(
     uri: str, options: Mapping[str, str], schema: pa.Schema, day: date, files: Sequence[AddAction], *, statistics: Sequence[str] = ()
 ) -> None:
     """Add `files` to the partition `day` in one commit; creates the table if need be. Raises `StorageError` when it cannot be committed."""
-    _commit(uri, options, schema, day, files, {}, indexed(statistics), replaces=False)
+    _commit(uri, options, schema, day, files, {}, properties(statistics), replaces=False)
 
 
-def indexed(columns: Sequence[str]) -> dict[str, str]:
-    """The table properties that say of which columns files have statistics (Delta protocol, "Table Properties").
+def properties(statistics: Sequence[str]) -> dict[str, str]:
+    """The properties of a table (Delta protocol, "Table Properties"): how long it keeps its former states, and of which columns files have
+    `statistics`.
 
-    Without them readers expect some of the first 32 columns; delta-rs then compares with a bound that is null, and finds no row.
+    VACUUM refuses to remove what is younger than the retention, whatever it is told. Where the columns are not named readers expect some of
+    the first 32; delta-rs then compares with a bound that is null, and finds no row.
     """
-    return {"delta.dataSkippingStatsColumns": ",".join(columns)} if columns else {"delta.dataSkippingNumIndexedCols": "0"}
+    named = {"delta.dataSkippingStatsColumns": ",".join(statistics)} if statistics else {"delta.dataSkippingNumIndexedCols": "0"}
+    return {"delta.deletedFileRetentionDuration": RETENTION, "delta.logRetentionDuration": RETENTION, **named}
 
 
 def _commit(

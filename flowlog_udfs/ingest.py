@@ -7,7 +7,6 @@ files and hands back one row per object and per file. The driver checks that eve
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -24,16 +23,16 @@ import flowlog_udfs
 from flowlog_udfs.checks import broken_limit, reconcile
 from flowlog_udfs.config import Config
 from flowlog_udfs.coverage import COVERAGE_TABLE, SIGHTINGS, coverage, handed_back, misfiled, sightings, summed
-from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
+from flowlog_udfs.errors import DayLimitError, ObjectError
 from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks, task_items
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.key_lists import known_day
-from flowlog_udfs.keys import DayScope, FlowLogKey, ListedObject, Listing, list_day
+from flowlog_udfs.keys import DayScope, FlowLogKey, ListedObject, Listing, list_day, open_source
 from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.records import RECORDS, RECORDS_TGW, SKIPPING_COLUMNS
-from flowlog_udfs.storage import FolderStorage, Storage, StoredObject, open_storage
+from flowlog_udfs.storage import Storage, StoredObject
 from flowlog_udfs.tables import Table, Warehouse, logical_schema
 
 OBJECTS = Table("objects", OBJECT_COLUMNS, ("flow_log_id", "published_at", "status"))
@@ -167,9 +166,7 @@ def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
 
 def list_source(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing]:
     """The source, and what it holds of the day, `also` these keys; raises `UsageError` for a folder that is not there."""
-    storage, prefix = open_storage(selection.source)
-    if isinstance(storage, FolderStorage) and not os.path.isdir(storage.root):
-        raise UsageError(f"{selection.source}: no such folder; give the folder that holds AWSLogs/")
+    storage, prefix = open_source(selection.source)
     scope = DayScope(prefix, selection.day, config.ingest.late_hours, selection.accounts, selection.regions, also)
     return storage, known_day(selection.keys, storage, scope) if selection.keys else list_day(storage, scope)
 

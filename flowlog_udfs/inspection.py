@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.formats import LogFormat, plan_formats
-from flowlog_udfs.keys import DayScope, ListedObject, list_day
-from flowlog_udfs.storage import Storage, open_storage
+from flowlog_udfs.keys import DayScope, ListedObject, list_day, open_source
+from flowlog_udfs.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def inspect_day(source: str, day: date, *, late_hours: int, now: datetime) -> In
 
     Raises `UsageError` for a source that is none, and `StorageError` where it cannot be listed.
     """
-    storage, prefix = open_storage(source)
+    storage, prefix = open_source(source)
     listing = list_day(storage, DayScope(prefix, day, late_hours))
     by_flow_log: dict[tuple[str, str, str], list[ListedObject]] = defaultdict(list)
     for listed in listing.objects:

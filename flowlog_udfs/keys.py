@@ -9,6 +9,7 @@ Source: AWS, "Flow log files" (VPC user guide); Transit Gateway flow logs share 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,8 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Literal
 
-from flowlog_udfs.storage import Storage, StoredObject
+from flowlog_udfs.errors import UsageError
+from flowlog_udfs.storage import FolderStorage, Storage, StoredObject, open_storage
 
 Layout = Literal["plain", "hourly", "hive", "hive-hourly"]
 
@@ -184,6 +186,14 @@ def select_day(objects: Iterable[StoredObject], scope: DayScope) -> Listing:
         elif found is not None:
             own[stored.key] = ListedObject(stored, found)
     return Listing(tuple(own[key] for key in sorted(own)), len(foreign))
+
+
+def open_source(source: str) -> tuple[Storage, str]:
+    """The storage of a source, and its prefix there; raises `UsageError` for a folder that is not there."""
+    storage, prefix = open_storage(source)
+    if isinstance(storage, FolderStorage) and not os.path.isdir(storage.root):
+        raise UsageError(f"{source}: no such folder; give the folder that holds AWSLogs/")
+    return storage, prefix
 
 
 def list_day(storage: Storage, scope: DayScope) -> Listing:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import webbrowser
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
 from flowlog_udfs.command.output import Output, print_table
 from flowlog_udfs.command.submission import add_submission, job_words, submit
+from flowlog_udfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowlog_udfs.cli import DayArguments
 
 HELP = "make a day's report from its tables, or show the one that stands (jobs/report_compliance.py)"
 EXAMPLE = "flowlog report --warehouse s3://my-tables/flowlog --day 2026-03-10 --show"
@@ -26,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
     add_submission(parser)
-    parser.add_argument("--show", action="store_true", help="make nothing: show the latest version")
+    parser.add_argument("--show", action="store_true", help="make nothing: show the latest version (default: make a new version)")
+    parser.add_argument(
+        "--other-inputs", action="store_true", help="make a version without the policy or inventory that the latest was made with"
+    )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
 
 
@@ -38,6 +45,8 @@ def execute(given: argparse.Namespace, output: Output) -> int:
     (day,) = days_given(given)
     status = 0
     if not given.show:
+        if not given.other_inputs:
+            _refuse_other_inputs(day, given)
         own = Parser(add_help=False, allow_abbrev=False)
         _add_own(own)
         own.add_argument("--json", action="store_true")
@@ -50,6 +59,23 @@ def execute(given: argparse.Namespace, output: Output) -> int:
     if given.open:
         webbrowser.open(url if "://" in url else f"file://{url}")
     return status
+
+
+def _refuse_other_inputs(day: DayArguments, given: argparse.Namespace) -> None:
+    """Raise `UsageError` where the report that stands was made by a policy or an inventory that the command line has left out."""
+    from flowlog_udfs.ledger import versions
+
+    found = versions(day.warehouse, day.selection.day)
+    if not found:
+        return
+    latest = found[-1]
+    left_out = [] if given.policy or latest["policy_digest"] == day.policy.digest() else ["--policy"]
+    left_out += ["--inventory"] if latest["inventory_digest"] and not given.inventory else []
+    if left_out:
+        raise UsageError(
+            f"the report of {day.selection.day} was made with another policy or inventory; give {' and '.join(left_out)}, "
+            "or --other-inputs to supersede it, or --show to look at it"
+        )
 
 
 def _view(document: Mapping[str, Any], url: str, console: Console) -> None:

@@ -57,6 +57,12 @@ def test_showing_a_report_and_making_it_anew(own):
     assert json.loads(again.stdout) == before
 
 
+def test_a_report_is_not_superseded_by_what_was_left_out(own):
+    done = flowlog("report", "--warehouse", own.tables, "--day", own.day)
+    assert done.returncode == 1
+    assert "give --policy and --inventory, or --other-inputs to supersede it, or --show to look at it" in done.stderr
+
+
 def test_a_day_without_logs_is_status_2(own, tmp_path):
     done = flowlog("run", "--source", own.logs, "--warehouse", tmp_path / "tables", "--day", "2026-04-01", "--json")
     assert done.returncode == 2

@@ -128,6 +128,15 @@ def test_a_backfill_takes_up_what_the_days_need(spark, whole, tmp_path, capsys):
     assert capsys.readouterr().err.count("passed over") == 2
 
 
+def test_an_open_finding_is_as_grave_when_its_day_is_passed_over(spark, whole, capsys):
+    logs, tables = whole
+    span = ["--from", DAY - timedelta(days=3), "--to", DAY - timedelta(days=2), "--fail-on"]
+    assert run(spark, logs, tables, *span, "critical", day=None) == 2
+    told = capsys.readouterr().err
+    assert told.count("passed over") == 2
+    assert told.count("findings of severity critical or graver are open (--fail-on)") == 2
+
+
 def test_a_day_without_a_run_between_two_with_one_is_a_hole(spark, whole, tmp_path):
     _, tables = whole
     day = max(row["day"] for row in rows(tables, "runs")) + timedelta(days=2)

@@ -169,6 +169,23 @@ def test_text_keeps_its_dictionary(tmp_path):
     assert group.column(0).total_uncompressed_size < 10_000
 
 
+def test_vacuum_refuses_to_cut_the_retention(spark, tmp_path):
+    table = Table("words", pa.schema([("word", pa.string())]))
+    warehouse = Warehouse.open(str(tmp_path))
+    for word in ("former", "latter"):
+        parts = warehouse.write_rows(table, DAY, pa.table([[word]], schema=table.schema))
+        warehouse.replace_day(table, DAY, parts, inputs=word, now=NOW)
+    files = sorted((tmp_path / "words").rglob("*.parquet"))
+    assert len(files) == 2
+    with pytest.raises(Exception, match="retention"):
+        DeltaTable(tmp_path / "words").vacuum(retention_hours=24 * 365, dry_run=False)
+    with pytest.raises(Exception, match="retention"):
+        spark.sql(f"VACUUM delta.`{tmp_path / 'words'}` RETAIN 0 HOURS")
+    DeltaTable(tmp_path / "words").vacuum(dry_run=False)
+    spark.sql(f"VACUUM delta.`{tmp_path / 'words'}`")
+    assert sorted((tmp_path / "words").rglob("*.parquet")) == files
+
+
 def test_an_unknown_table_format_is_refused(tmp_path):
     with pytest.raises(UsageError, match="table format 'orc': must be delta or parquet"):
         Warehouse.open(str(tmp_path), "orc")

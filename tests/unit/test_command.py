@@ -47,6 +47,11 @@ def test_help_ends_with_an_example_that_the_grammar_takes(name: str, capsys):
         (["fly"], "argument COMMAND: invalid choice: 'fly'"),
         (["inspect", "logs"], "the following arguments are required: --day; see --help"),
         (["inspect", "logs", "--day", "10.3.2026"], "argument --day: '10.3.2026' is not a day; write YYYY-MM-DD; see --help"),
+        (["inspect", "logs", "--day", "2026-03-10"], "logs: no such folder; give the folder that holds AWSLogs/"),
+        (
+            ["run", "--source", "logs", "--warehouse", "tables", "--day", "2026-03-10"],
+            "logs: no such folder; give the folder that holds AWSLogs/",
+        ),
         (["inspect", "ftp://host", "--day", "2026-03-10"], "ftp://host: unknown kind of storage ftp://"),
         (["formats", "${vpc-id"], "log format: '${vpc-id' is not a field"),
         (["formats", "hello world"], "'hello world' is neither a format nor a header line"),

@@ -38,6 +38,7 @@ FILLED = {
     "JOB_ROLE": "flowlog-job",
     "APPLICATION_ID": "00f1example",
     "DAY": "2026-03-10",
+    "FIRST_DAY": "2026-03-04",
 }
 SPARK_SUBMIT = '#!/bin/sh\nprintf "%s\\n" "$@" > "$NOTES"\n'
 
@@ -47,10 +48,13 @@ def filled(name: str) -> Any:
     return json.loads(Template((SCHEDULES / "emr-serverless" / name).read_text()).substitute(FILLED))
 
 
-def asked(words: Sequence[str]) -> DayArguments:
+def asked(words: Sequence[str]) -> list[DayArguments]:
     """What the job understands by the words of a submit that come after it."""
-    (one,) = parse_days("test", words, tuple(STEPS), backfills=True)
-    return one
+    return parse_days("test", words, tuple(STEPS), backfills=True)
+
+
+def days_of(asked_for: Sequence[DayArguments]) -> list[date]:
+    return [one.selection.day for one in asked_for]
 
 
 def submitted(command: Sequence[str], folder: Path, **variables: str) -> list[str]:
@@ -59,15 +63,18 @@ def submitted(command: Sequence[str], folder: Path, **variables: str) -> list[st
     submitter.parent.mkdir()
     submitter.write_text(SPARK_SUBMIT)
     submitter.chmod(0o755)
-    where = {"FLOWLOG_SOURCE": "/logs and more", "FLOWLOG_WAREHOUSE": "/tables", "NOTES": str(notes)}
+    logs = folder / "logs and more"
+    logs.mkdir()
+    where = {"FLOWLOG_SOURCE": str(logs), "FLOWLOG_WAREHOUSE": "/tables", "NOTES": str(notes)}
     environment = {"PATH": f"{submitter.parent}{os.pathsep}{os.environ['PATH']}"} | where | variables
     subprocess.run(command, env=environment, check=True, timeout=30)
     words = notes.read_text().splitlines()
     return words[words.index("jobs/run_day.py") + 1 :]
 
 
-def yesterday() -> date:
-    return datetime.now(timezone.utc).date() - timedelta(days=1)
+def last_week() -> list[date]:
+    today = datetime.now(timezone.utc).date()
+    return [today - timedelta(days=number) for number in range(7, 0, -1)]
 
 
 @pytest.mark.parametrize(("name", "operation"), [("create-application.json", "CreateApplication"), ("start-job-run.json", "StartJobRun")])
@@ -79,8 +86,10 @@ def test_emr_serverless_takes_the_request(name: str, operation: str) -> None:
 
 def test_emr_serverless_runs_the_day() -> None:
     driver = filled("start-job-run.json")["jobDriver"]["sparkSubmit"]
-    one = asked(driver["entryPointArguments"])
-    assert (one.selection.source, one.selection.day, one.fail_on) == ("s3://logs", date(2026, 3, 10), "critical")
+    days = asked(driver["entryPointArguments"])
+    one = days[-1]
+    assert (one.selection.source, one.fail_on) == ("s3://logs", "critical")
+    assert days_of(days) == [date(2026, 3, day) for day in range(4, 11)]
     assert one.warehouse.storage.url(one.warehouse.prefix) == "s3://tables/flowlog"
     words = shlex.split(driver["sparkSubmitParameters"])
     assert set(words[::2]) == {"--py-files", "--archives", "--conf"}
@@ -112,13 +121,14 @@ def test_kubernetes_takes_the_document(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
 
-def test_the_pod_runs_yesterday_or_the_day_given(tmp_path: Path) -> None:
+def test_the_pod_runs_the_last_days_or_the_day_given(tmp_path: Path) -> None:
     cron = next(one for one in documents() if one["kind"] == "CronJob")
     (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    one = asked(submitted(container["args"], tmp_path))
-    assert (one.selection.source, one.selection.day, one.fail_on) == ("/logs and more", yesterday(), "critical")
+    days = asked(submitted(container["args"], tmp_path))
+    assert (days[0].selection.source, days[0].fail_on) == (str(tmp_path / "logs and more"), "critical")
+    assert days_of(days) == last_week()
     (tmp_path / "again").mkdir()
-    assert asked(submitted(container["args"], tmp_path / "again", FLOWLOG_DAY="2026-03-10")).selection.day == date(2026, 3, 10)
+    assert days_of(asked(submitted(container["args"], tmp_path / "again", FLOWLOG_DAY="2026-03-10"))) == [date(2026, 3, 10)]
     policy = cron["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"][0]
     assert (policy["onExitCodes"]["containerName"], policy["onExitCodes"]["values"]) == (container["name"], [1, 2])
 
@@ -152,13 +162,14 @@ def test_systemd_takes_the_units() -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_the_service_runs_yesterday_or_the_day_given(tmp_path: Path) -> None:
+def test_the_service_runs_the_last_days_or_the_day_given(tmp_path: Path) -> None:
     # systemd writes `$` and `%` twice for once.
     command = shlex.split(unit("flowlog.service")["Service"]["ExecStart"].replace("$$", "$").replace("%%", "%"))
-    one = asked(submitted(command, tmp_path))
-    assert (one.selection.source, one.selection.day, one.fail_on) == ("/logs and more", yesterday(), "critical")
+    days = asked(submitted(command, tmp_path))
+    assert (days[0].selection.source, days[0].fail_on) == (str(tmp_path / "logs and more"), "critical")
+    assert days_of(days) == last_week()
     (tmp_path / "again").mkdir()
-    assert asked(submitted(command, tmp_path / "again", FLOWLOG_DAY="2026-03-10")).selection.day == date(2026, 3, 10)
+    assert days_of(asked(submitted(command, tmp_path / "again", FLOWLOG_DAY="2026-03-10"))) == [date(2026, 3, 10)]
 
 
 def test_all_schedules_begin_when_the_day_is_delivered() -> None:
