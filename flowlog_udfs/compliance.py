@@ -30,7 +30,7 @@ from flowlog_udfs.policy.findings import FINDINGS, FINDINGS_TABLE, Found, findin
 from flowlog_udfs.policy.gaps import Presence, expectations, gaps
 from flowlog_udfs.policy.gathering import FOUND, brought_together, subject_hashes
 from flowlog_udfs.policy.matching import READ, Judge, matches
-from flowlog_udfs.policy.model import FirstSeen, Policy
+from flowlog_udfs.policy.model import HISTORY_DAYS, FirstSeen, Policy
 from flowlog_udfs.policy.segments import Segments
 from flowlog_udfs.policy.spreading import initiator_hashes, spread_out, touches
 from flowlog_udfs.policy.trends import (
@@ -50,7 +50,6 @@ from flowlog_udfs.subscriptions import subscriptions
 from flowlog_udfs.tables import Table, Warehouse, logical_schema
 from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
-HISTORY_DAYS = 14
 ROWS_PER_PARTITION = 1_000_000
 _COUNTED = {"found": FOUND, "talkers": counting.TALKERS, "refused": counting.REFUSED, "evidence": counting.EVIDENCE}
 _OUTCOME = pa.schema([(name, pa.struct(list(schema))) for name, schema in _COUNTED.items()])
