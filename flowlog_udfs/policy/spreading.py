@@ -3,8 +3,8 @@
 In: columns of `connections`. Between: rows of `TOUCHED`, each (initiator, responder, port) once a batch, which a shuffle brings together by
 initiator. Out: rows of `gathering.FOUND`. What an exception in force covers does not count: what remains decides whether there is a scan or
 sweep, and one that there is only with what is covered stays listed under the exception. Balancers' nodes and AWS's own services, health
-checkers among them, ask many hosts by trade and are left out. An initiator on the internet is one wherever it is met; an own address is told
-apart by its network.
+checkers among them, ask many hosts by trade and are left out. An initiator on the internet is one wherever it is met; an own address is
+told apart by its network.
 """
 
 from __future__ import annotations
