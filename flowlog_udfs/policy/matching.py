@@ -83,7 +83,7 @@ def _is_about(connections: pa.Table, what: Connections, sides: tuple[Ints, Ints]
     if what.unencrypted:
         result &= numbers(connections.column("encryption_status"), -1) <= 0
     if what.approved:
-        result &= ~within(connections, "responder", what.approved)
+        result &= ~within(connections, "initiator" if what.subject == "responder" else "responder", what.approved)
     if what.segments:
         sensitive = np.append(judge.segments.sensitive, False)
         counts = (sides[0] >= 0) | (sides[1] >= 0) if what.segments == "between" else sensitive[sides[0]] | sensitive[sides[1]]

@@ -98,7 +98,8 @@ class Connections:
 
     `states` are those of table `connections`, and `reached`: the responder's side got a packet. `segments` is `between`, the ends are in
     different segments, or `sensitive`, and one of these is sensitive; the allow-list applies to both. `unencrypted` leaves out connections
-    whose records say that the network encrypts. `subject` is whom a finding is about; fewer than `least` connections are none.
+    whose records say that the network encrypts. `subject` is whom a finding is about; fewer than `least` connections are none. `approved`
+    are ranges of the end that is not the subject, of a pair the responder.
     """
 
     source: str = ANY

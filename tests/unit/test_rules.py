@@ -89,6 +89,23 @@ def test_an_approved_resolver_may_be_asked(tmp_path: Path) -> None:
     assert (one["connections"], one["examples"][0]["responder_addr"]) == (1, "198.51.100.99")
 
 
+@pytest.mark.parametrize(
+    "subject, approved, others",
+    [
+        ("responder", "198.51.100.0/28", ["198.51.100.99"]),  # the initiator is the other end
+        ("responder", "10.0.1.0/24", ["198.51.100.8", "198.51.100.99"]),
+        ("initiator", "10.0.1.0/24", []),  # the responder is
+        ("initiator", "198.51.100.0/28", ["198.51.100.8", "198.51.100.99"]),
+        ("pair", "10.0.1.0/24", []),
+        ("pair", "198.51.100.0/28", ["198.51.100.8", "198.51.100.99"]),
+    ],
+)
+def test_approved_are_ranges_of_the_end_that_is_not_the_subject(tmp_path: Path, subject: str, approved: str, others: list[str]) -> None:
+    policy = policy_of(tmp_path, f'[rules.admin-from-internet]\nsubject = "{subject}"\napproved = ["{approved}"]\n')
+    rows = [connection(f"198.51.100.{n}", "10.0.1.5:22") for n in (8, 99)]
+    assert sorted(example["initiator_addr"] for one in judged(rows, policy) for example in one["examples"]) == others
+
+
 def test_a_finding_counts_its_connections_peers_and_bytes_and_shows_the_earliest_of_different_peers() -> None:
     rows = [
         connection(f"198.51.100.{n % 8}", "10.0.1.5:22", first_start=NOON + timedelta(minutes=n), last_end=NOON + timedelta(minutes=n + 1))
