@@ -27,10 +27,10 @@ from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.ledger import RUNS_TABLE
 from flowlog_udfs.policy.assessments import ASSESSMENTS, ASSESSMENTS_TABLE, Known, assessments
 from flowlog_udfs.policy.findings import FINDINGS, FINDINGS_TABLE, Found, findings
-from flowlog_udfs.policy.gaps import Presence, expectations, gaps
+from flowlog_udfs.policy.gaps import Presence, expectations, gaps, has_earlier_run
 from flowlog_udfs.policy.gathering import FOUND, brought_together, subject_hashes
 from flowlog_udfs.policy.matching import READ, Judge, matches
-from flowlog_udfs.policy.model import FirstSeen, Policy
+from flowlog_udfs.policy.model import HISTORY_DAYS, FirstSeen, Policy
 from flowlog_udfs.policy.segments import Segments
 from flowlog_udfs.policy.spreading import initiator_hashes, spread_out, touches
 from flowlog_udfs.policy.trends import (
@@ -50,7 +50,6 @@ from flowlog_udfs.subscriptions import subscriptions
 from flowlog_udfs.tables import Table, Warehouse, logical_schema
 from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
-HISTORY_DAYS = 14
 ROWS_PER_PARTITION = 1_000_000
 _COUNTED = {"found": FOUND, "talkers": counting.TALKERS, "refused": counting.REFUSED, "evidence": counting.EVIDENCE}
 _OUTCOME = pa.schema([(name, pa.struct(list(schema))) for name, schema in _COUNTED.items()])
@@ -89,7 +88,7 @@ def judge_day(
     counted = count_day(spark, warehouse, judge)
     interfaces = day_rows(warehouse, INTERFACES_TABLE, day)
     expected = expectations(policy.expected, inventory, {row["vpc_id"] for row in interfaces})
-    presence = Presence(day_rows(warehouse, COVERAGE_TABLE, day), interfaces, expected)
+    presence = Presence(day_rows(warehouse, COVERAGE_TABLE, day), interfaces, expected, inventory)
 
     days = days_before(warehouse, SUBNET_BYTES_TABLE, day)
     sent = [sent_by_subnet(warehouse, one) for one in days]
@@ -106,7 +105,8 @@ def judge_day(
 
     objects = day_rows(warehouse, OBJECTS, day, ["flow_log_id", "account_id", "region", "log_format"])
     fields_of = {name: log.fields for name, log in subscriptions(objects, inventory).items()}
-    known = Known(fields_of, bool(config.attribution.ip_ranges), min(len(days), len(peers_before)) if met else len(days))
+    days_known = min(len(days), len(peers_before)) if met else len(days)
+    known = Known(fields_of, bool(config.attribution.ip_ranges), days_known, bool(expected), has_earlier_run(day, run_days))
     missing_vpcs = [name for kind, name in presence.missing if kind == "vpc"]
     assessed = assessments(policy, found, interfaces, missing_vpcs, known)
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowlog_udfs.fields import FIELDS
+from flowlog_udfs.fields import CONNECTION_FIELDS, FIELDS
 from flowlog_udfs.formats import LogFormat
 from flowlog_udfs.policy.assessments import Known, needs
 from flowlog_udfs.policy.model import Policy
@@ -31,20 +31,19 @@ class Result:
     vital: tuple[str, ...] = ()
 
 
-_CONNECTION = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes", "start", "end")
-
-
 RESULTS = (
-    Result("who talked to whom", _CONNECTION, NO, "connections cannot be told apart"),
-    Result("who initiated", ("tcp-flags",), PARTLY, "by ports and known servers only, never above confidence 0.9", _CONNECTION),
-    Result("how a connection ended", ("tcp-flags", "action"), PARTLY, "no handshake, reset or close is seen, or no verdict", _CONNECTION),
+    Result("who talked to whom", CONNECTION_FIELDS, NO, "connections cannot be told apart"),
+    Result("who initiated", ("tcp-flags",), PARTLY, "by ports and known servers only, never above confidence 0.9", CONNECTION_FIELDS),
+    Result(
+        "how a connection ended", ("tcp-flags", "action"), PARTLY, "no handshake, reset or close is seen, or no verdict", CONNECTION_FIELDS
+    ),
     Result("what was refused", ("action",), NO, "accepted and refused packets look the same"),
     Result(
         "what is behind a NAT",
         ("interface-id", "pkt-srcaddr", "pkt-dstaddr"),
         PARTLY,
         "rows of a NAT gateway hide the far end; only the clients' own rows tell, and pods stay behind their node",
-        _CONNECTION,
+        CONNECTION_FIELDS,
     ),
     Result("which translator it was", ("interface-type", "resource-id"), PARTLY, "by an inventory, or because it forwards for others"),
     Result("bytes of each subnet", ("subnet-id", "vpc-id"), PARTLY, "only with an inventory of interfaces", ("bytes", "interface-id")),

@@ -19,6 +19,9 @@ ACCEPT, REJECT = "ACCEPT", "REJECT"
 OK, NODATA, SKIPDATA = "OK", "NODATA", "SKIPDATA"
 INGRESS, EGRESS = "ingress", "egress"
 
+CONNECTION_FIELDS = ("srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes", "start", "end")
+"""The fields without which connections cannot be told apart."""
+
 SqlType = Literal["STRING", "INT", "BIGINT"]
 
 

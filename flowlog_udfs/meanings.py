@@ -196,14 +196,14 @@ FINDINGS = {
     "first_seen": "first of them began (UTC)",
     "last_seen": "last of them ended (UTC)",
     "examples": "up to five of the connections",
-    "exception": "ticket of the exception",
+    "exception": "ticket of the exception that covers it, in force or expired",
     "exception_expires": "last day on which it holds",
     "vpc_ids": "all VPCs that it touches",
 }
 ASSESSMENTS = {
     "rule": "id of the rule",
     "account_id": "account; NULL for a VPC that was expected and not seen",
-    "vpc_id": "VPC; NULL for interfaces of which none is known",
+    "vpc_id": "VPC; NULL for interfaces and missing things of which none is known",
     "outcome": "pass, fail or not_assessed",
     "share": "share of the VPC's records with the fields and actions that the rule needs",
     "reason": "why it was not assessed",

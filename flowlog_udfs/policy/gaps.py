@@ -29,6 +29,19 @@ class Presence:
     coverage: Rows
     interfaces: Rows
     expected: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    inventory: Inventory | None = None
+
+    def vpcs_at(self, kind: str, name: str) -> list[str]:
+        """The VPCs that are known to be, to hold or to lie in something of `KINDS`."""
+        if kind == "vpc":
+            return [name]
+        if kind == "interface":
+            return sorted(
+                {one.vpc_id for one in (self.inventory.interfaces if self.inventory else ()) if one.interface_id == name and one.vpc_id}
+            )
+        column = "account_id" if kind == "account" else "region"
+        listed = {one.vpc_id for one in (self.inventory.vpcs if self.inventory else ()) if getattr(one, column) == name}
+        return sorted(listed | {row["vpc_id"] for row in self.interfaces if row["vpc_id"] and row[column] == name})
 
     @property
     def vpcs_of(self) -> Mapping[str, list[str]]:
@@ -152,16 +165,23 @@ def _silent_interfaces(number: int, what: Gaps, presence: Presence) -> list[Foun
 
 
 def _missing(number: int, presence: Presence) -> list[Found]:
-    vpc_of_missing = {kind_name: [kind_name[1]] for kind_name in presence.missing if kind_name[0] == "vpc"}
+    """What is missing, with the VPCs it concerns: an interface's by the inventory, those of an account or Region where any are known."""
     return [
         found(
             number,
             f"{kind} {name}",
             f"expected by the {presence.expected[kind, name]}, not seen",
-            vpc_ids=vpc_of_missing.get((kind, name), []),
+            vpc_ids=presence.vpcs_at(kind, name),
+            account_id=name if kind == "account" else None,
+            region=name if kind == "region" else None,
         )
         for kind, name in presence.missing
     ]
+
+
+def has_earlier_run(day: date, run_days: Iterable[date]) -> bool:
+    """Whether there was a run in the days that are looked through for holes."""
+    return any(day - timedelta(days=LEDGER_DAYS) <= one < day for one in run_days)
 
 
 def _holes(number: int, day: date, run_days: set[date]) -> list[Found]:

@@ -43,6 +43,7 @@ MATCHED = pa.schema(
         ("peer", _TEXT),
         ("nat_id", _TEXT),
         ("nat_leg", _TEXT),
+        ("ahead", pa.int32()),
         *_TOTALS,  # times in microseconds, -1 without
         *((name, _TEXT if kind == pa.string() else pa.int64() if kind == _UTC else kind) for name, kind in EXAMPLE_COLUMNS),
     ]
@@ -53,12 +54,16 @@ FOUND = pa.schema(
         ("vpc_ids", pa.list_(pa.string())),
         ("nat_id", pa.string()),
         ("nat_leg", pa.string()),
+        ("ahead", pa.int32()),
         ("peers", pa.int64()),
         *_TOTALS,
         ("examples", pa.list_(EXAMPLE)),
     ]
 )
-"""What comes before a finding: counts of a subject of a rule. `waiver` is the place of the exception in the policy, -1 for none."""
+"""What comes before a finding: counts of a subject of a rule. `waiver` is the place of the exception in the policy, -1 for none.
+
+`ahead` is that of one that would cover some of it, and is not in force yet.
+"""
 
 
 def subject_hashes(matched: pa.Table) -> npt.NDArray[np.uint64]:
@@ -93,6 +98,7 @@ def brought_together(matched: pa.Table) -> pa.Table:
         **{name: plain[name].take(starts) for name, _ in _IDENTITY},
         "vpc_ids": pa.array([[vpc] if vpc else [] for vpc in vpcs], pa.list_(pa.string())),
         **{name: plain[name].take(starts) for name in ("nat_id", "nat_leg")},
+        "ahead": groups.max(numbers(rows.column("ahead"), -1)),
         "peers": of_group.sizes,
         **{name: groups.sum(numbers(rows.column(name), 0)) for name in ("connections", "sent", "received")},
         "first_seen": groups.min(np.where(start[order] < 0, np.iinfo(np.int64).max, start[order])) if len(groups) else start,

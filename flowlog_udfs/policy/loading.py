@@ -15,6 +15,7 @@ from flowlog_udfs.errors import UsageError
 from flowlog_udfs.outcomes import ACTIONS, STATES
 from flowlog_udfs.policy.model import (
     ANY,
+    HISTORY_DAYS,
     INTERNET,
     OWN,
     REACHED,
@@ -57,6 +58,7 @@ KINDS: Mapping[str, type[What]] = {
 CHOICES = {
     "severity": SEVERITIES,
     "action": ACTIONS[:2],
+    "reject_reason": ("BPA", "EC"),
     "segments": ("between", "sensitive"),
     "subject": ("initiator", "responder", "pair"),
     "over": ("ports", "hosts"),
@@ -112,7 +114,7 @@ def _policy(given: Values, default: Values, where: str) -> Policy:
     rules = _rules(_table("rules", given.get("rules", {})), default["rules"])
     ends = (*names, INTERNET, OWN, ANY)
     allowed = tuple(_allow(f"[[allow]] {n}", one, ends) for n, one in enumerate(_list("allow", given), 1))
-    known = tuple(rule.id for rule in rules)
+    known = {rule.id: rule for rule in rules}
     waivers = tuple(_waiver(f"[[exception]] {n}", one, known) for n, one in enumerate(_list("exception", given), 1))
     wanted = _table("expected", given.get("expected", {}))
     _refuse_unknown("expected", wanted, {f.name for f in fields(Expected)})
@@ -147,15 +149,26 @@ def _rule(name: str, values: Values) -> Rule:
     written = {key: name for name, key in _ENDS.items()}
     parameters = {key: _parameter(f"{where} {written.get(key, key)}", key, named[key]) for key in of_kind if key in named}
     made: Callable[..., What] = KINDS[kind]
+    what = made(**parameters)
+    if isinstance(what, Volume | FirstSeen):
+        _refuse_unknowable(where, what)
     return Rule(
         name,
         _text(f"{where} title", values["title"]),
         _choice(f"{where} severity", values["severity"], SEVERITIES),
         _texts(f"{where} controls", values.get("controls", [])),
-        made(**parameters),
+        what,
         _flag(f"{where} enabled", values.get("enabled", True)),
         _texts(f"{where} blind_spots", values.get("blind_spots", [])),
     )
+
+
+def _refuse_unknowable(where: str, what: Volume | FirstSeen) -> None:
+    """More days before than are held, and more of these than are looked at, are never known: the rule would find nothing, ever."""
+    if what.days > HISTORY_DAYS:
+        raise UsageError(f"{where} days = {what.days}: only {HISTORY_DAYS} days before are held; write {HISTORY_DAYS} or less")
+    if what.least_days > what.days:
+        raise UsageError(f"{where} least_days = {what.least_days}: is more than days = {what.days}; write {what.days} or less")
 
 
 def _parameter(where: str, key: str, value: Any) -> Any:
@@ -167,7 +180,6 @@ def _parameter(where: str, key: str, value: Any) -> Any:
         "ports": _ports,
         "approved": _cidrs,
         "states": _states,
-        "reject_reason": _text,
         "unencrypted": _flag,
         "factor": _factor,
     }
@@ -201,9 +213,15 @@ def _allow(where: str, values: Values, ends: tuple[str, ...]) -> Allow:
     return Allow(source, target, _ports(f"{where} ports", values.get("ports", [])), _approval(where, values))
 
 
-def _waiver(where: str, values: Values, rules: tuple[str, ...]) -> Waiver:
+def _waiver(where: str, values: Values, rules: Mapping[str, Rule]) -> Waiver:
     _refuse_unknown(where, values, {"rule", "vpc", "initiator", "responder", "ports", *_APPROVAL, "starts", "expires"})
-    rule = _choice(f"{where} rule", values.get("rule"), rules)
+    rule = _choice(f"{where} rule", values.get("rule"), tuple(rules))
+    kind = next(name for name, one in KINDS.items() if isinstance(rules[rule].what, one))
+    for key in ("initiator", "responder", "ports"):
+        if key in values and kind in ("gaps", "volume"):
+            raise UsageError(
+                f"{where} {key} = {values[key]!r}: rule {rule} is of kind {kind} and looks at no connection; leave it out, or give vpc"
+            )
     ends = [next(iter(_cidrs(f"{where} {key}", [values[key]])), None) if key in values else None for key in ("initiator", "responder")]
     vpc = _text(f"{where} vpc", values["vpc"]) if "vpc" in values else None
     return Waiver(rule, _approval(where, values), vpc, ends[0], ends[1], _ports(f"{where} ports", values.get("ports", [])))
@@ -211,14 +229,11 @@ def _waiver(where: str, values: Values, rules: tuple[str, ...]) -> Waiver:
 
 def _approval(where: str, values: Values) -> Approval:
     owner, approver, need, ticket = (_text(f"{where} {key}", values.get(key)) for key in _APPROVAL)
-    return Approval(
-        owner,
-        approver,
-        need,
-        ticket,
-        _day(f"{where} expires", values.get("expires")),
-        _day(f"{where} starts", values["starts"]) if "starts" in values else None,
-    )
+    expires = _day(f"{where} expires", values.get("expires"))
+    starts = _day(f"{where} starts", values["starts"]) if "starts" in values else None
+    if starts and starts > expires:
+        raise UsageError(f"{where} starts = {starts}: is after expires = {expires}; write {expires} or a day before it")
+    return Approval(owner, approver, need, ticket, expires, starts)
 
 
 def _ports(where: str, value: Any) -> Ports:

@@ -83,7 +83,7 @@ def _is_about(connections: pa.Table, what: Connections, sides: tuple[Ints, Ints]
     if what.unencrypted:
         result &= numbers(connections.column("encryption_status"), -1) <= 0
     if what.approved:
-        result &= ~within(connections, "responder", what.approved)
+        result &= ~within(connections, "initiator" if what.subject == "responder" else "responder", what.approved)
     if what.segments:
         sensitive = np.append(judge.segments.sensitive, False)
         counts = (sides[0] >= 0) | (sides[1] >= 0) if what.segments == "between" else sensitive[sides[0]] | sensitive[sides[1]]
@@ -120,8 +120,9 @@ def _matched(connections: pa.Table, rows: Ints, number: int, what: Connections, 
     vpcs, vpc_names = _of_subject(chosen, "vpc_id", at_responder)
     accounts, account_names = _of_subject(chosen, "account_id", at_responder)
     protocol, port = numbers(chosen.column("protocol"), -1), numbers(chosen.column("responder_port"), -1)
-    waivers = [(place, one) for place, one in enumerate(judge.policy.waivers) if one.rule == judge.policy.rules[number].id]
-    waiver = waived(chosen, waivers, vpcs, vpc_names.to_pylist())
+    rule = judge.policy.rules[number].id
+    begun, to_come = judge.policy.waivers_of(rule, judge.day), judge.policy.waivers_ahead(rule, judge.day)
+    waiver, ahead = (waived(chosen, some, vpcs, vpc_names.to_pylist()) for some in (begun, to_come))
     nat, nat_names = codes(chosen.column("nat_id"))
     leg, leg_names = codes(chosen.column("nat_leg"))
     start, end = micros_of(chosen, "first_start"), micros_of(chosen, "last_end")
@@ -149,6 +150,7 @@ def _matched(connections: pa.Table, rows: Ints, number: int, what: Connections, 
         "peer": texts(there[first], words),
         "nat_id": texts(nat[first], nat_names),
         "nat_leg": texts(leg[first], leg_names),
+        "ahead": groups.max(ahead[order]),
         "connections": groups.sizes,
         "sent": groups.sum(numbers(chosen.column("bytes_sent"), 0)[order]),
         "received": groups.sum(numbers(chosen.column("bytes_received"), 0)[order]),

@@ -12,6 +12,8 @@ REACHED = "reached"
 """The state of connections of which the responder's side got a packet."""
 INTERNET, OWN, ANY = "internet", "own", "any"
 """What stands for an end beside the name of a segment; `internet` includes what AWS rents out to anyone."""
+HISTORY_DAYS = 14
+"""The days before a day that it is compared with, at most."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class Approval:
 
     def holds(self, day: date) -> bool:
         """Whether it is in force on a day."""
-        return (self.starts is None or self.starts <= day) and day <= self.expires
+        return not self.is_ahead(day) and day <= self.expires
+
+    def is_ahead(self, day: date) -> bool:
+        """Whether it comes into force only after a day."""
+        return self.starts is not None and day < self.starts
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class Waiver:
     responder: str | None = None
     ports: Ports = field(default_factory=Ports)
 
+    @property
+    def scope(self) -> tuple[object, ...]:
+        """What tells it apart from other exceptions of its rule and ticket."""
+        return self.vpc, self.initiator, self.responder, self.ports.ranges
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -87,7 +98,8 @@ class Connections:
 
     `states` are those of table `connections`, and `reached`: the responder's side got a packet. `segments` is `between`, the ends are in
     different segments, or `sensitive`, and one of these is sensitive; the allow-list applies to both. `unencrypted` leaves out connections
-    whose records say that the network encrypts. `subject` is whom a finding is about; fewer than `least` connections are none.
+    whose records say that the network encrypts. `subject` is whom a finding is about; fewer than `least` connections are none. `approved`
+    are ranges of the end that is not the subject, of a pair the responder.
     """
 
     source: str = ANY
@@ -180,6 +192,19 @@ class Policy:
     def by_id(self) -> Mapping[str, Rule]:
         """The rules by id."""
         return {rule.id: rule for rule in self.rules}
+
+    def waivers_of(self, rule: str, day: date) -> list[tuple[int, Waiver]]:
+        """A rule's exceptions that have begun, with their places: those in force on a day come before those that have expired."""
+        begun = [(place, one) for place, one in enumerate(self.waivers) if one.rule == rule and not one.approval.is_ahead(day)]
+        return sorted(begun, key=lambda numbered: not numbered[1].approval.holds(day))
+
+    def waivers_ahead(self, rule: str, day: date) -> list[tuple[int, Waiver]]:
+        """A rule's exceptions that come into force only after a day, with their places: they cover nothing yet."""
+        return [(place, one) for place, one in enumerate(self.waivers) if one.rule == rule and one.approval.is_ahead(day)]
+
+    def in_force(self, place: int, day: date) -> bool:
+        """Whether the exception at a place, -1 for none, is in force on a day."""
+        return place >= 0 and self.waivers[place].approval.holds(day)
 
     @property
     def enabled(self) -> tuple[Rule, ...]:

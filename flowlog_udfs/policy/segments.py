@@ -132,7 +132,7 @@ def _is_end(connections: pa.Table, end: str, side: Ints, name: str, names: Seque
 
 
 def waived(connections: pa.Table, waivers: Sequence[tuple[int, Waiver]], vpc: Ints, vpcs: Sequence[str | None]) -> Ints:
-    """The number of the first exception that covers each connection, in force or not; `vpc` is whose finding it would be."""
+    """The number of the first of some exceptions that covers each connection, -1 for none; `vpc` is whose finding it would be."""
     result = np.full(connections.num_rows, -1)
     for number, waiver in reversed(waivers):
         covered = on_ports(connections, waiver.ports)

@@ -1,8 +1,10 @@
 """Scans and sweeps: one initiator whose connections do not come about, at many ports of one host or at one port of many hosts.
 
 In: columns of `connections`. Between: rows of `TOUCHED`, each (initiator, responder, port) once a batch, which a shuffle brings together by
-initiator. Out: rows of `gathering.FOUND`. Balancers' nodes and AWS's own services, health checkers among them, ask many hosts by trade and
-are left out. An initiator on the internet is one wherever it is met; an own address is told apart by its network.
+initiator. Out: rows of `gathering.FOUND`. What an exception in force covers does not count: what remains decides whether there is a scan or
+sweep, and one that there is only with what is covered stays listed under the exception. Balancers' nodes and AWS's own services, health
+checkers among them, ask many hosts by trade and are left out. An initiator on the internet is one wherever it is met; an own address is
+told apart by its network.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flowlog_udfs.columns import Groups, codes, equals, mixed, numbers, ranked, text_hashes, texts
+from flowlog_udfs.columns import Groups, Ints, codes, equals, mixed, numbers, ranked, text_hashes, texts
 from flowlog_udfs.policy.gathering import EXAMPLE, EXAMPLE_COLUMNS, EXAMPLES, FOUND, cast
 from flowlog_udfs.policy.matching import PROTOCOL_NAMES, Judge, micros_of
 from flowlog_udfs.policy.model import Spread
@@ -102,16 +104,51 @@ def _spread(touched: pa.Table, number: int, what: Spread, judge: Judge) -> pa.Ta
     order = sort_by(*keys, *many, numbers(touched.column("first_start"), -1))
     groups = Groups.of(*(key[order] for key in keys))
     points = Groups.of(groups.ids, *(one[order] for one in many))
-    wide = np.bincount(groups.ids[points.starts], minlength=len(groups))
-    kept = np.flatnonzero(wide >= what.least)
-    rows = [
-        _found(touched.take(pa.array(order[slice(int(s), int(s + n))])), int(wide[g]), number, what, judge)
-        for g, s, n in zip(kept, groups.starts[kept], groups.sizes[kept], strict=True)
-    ]
+    # All of a point is covered by the same exception: its scope looks at nothing that keys and point do not tell.
+    waiver, ahead = _exceptions(touched, number, judge)
+    at_point, of_group = waiver[order][points.starts], groups.ids[points.starts]
+    wide = np.bincount(of_group, minlength=len(groups))
+    rows = []
+    for g in np.flatnonzero(wide >= what.least):
+        mine = slice(int(groups.starts[g]), int(groups.starts[g] + groups.sizes[g]))
+        at_mine = at_point[slice(*np.searchsorted(of_group, (g, g + 1)))]
+        for chosen, place in _parts(at_mine, what.least, judge):
+            of_part = order[mine][np.isin(waiver[order[mine]], chosen)]
+            counted = int(np.isin(at_mine, chosen).sum())
+            rows.append(
+                _found(touched.take(pa.array(of_part)), counted, number, what) | {"waiver": place, "ahead": int(ahead[of_part].max())}
+            )
     return pa.Table.from_pylist(rows, FOUND)
 
 
-def _found(mine: pa.Table, wide: int, number: int, what: Spread, judge: Judge) -> dict[str, object]:
+def _exceptions(touched: pa.Table, number: int, judge: Judge) -> tuple[Ints, Ints]:
+    """The exception that covers each row, and one that lies ahead: their places in the policy, -1 for none."""
+    vpc, vpcs = codes(touched.column("responder_vpc_id"))
+    rule, names = judge.policy.rules[number].id, vpcs.to_pylist()
+    begun, ahead = judge.policy.waivers_of(rule, judge.day), judge.policy.waivers_ahead(rule, judge.day)
+    return waived(touched, begun, vpc, names), waived(touched, ahead, vpc, names)
+
+
+def _parts(waivers: Ints, least: int, judge: Judge) -> list[tuple[list[int], int]]:
+    """What a scan or sweep comes to, from the exception (-1 for none) at each of its points.
+
+    Each part by the exceptions whose points it counts, and the one that it stands under. Points under exceptions in force do not count;
+    where there are enough only with them, all of it is listed under the first of these. Those that have expired count, and the finding is
+    theirs if it took their points.
+    """
+    places = sorted(set(waivers.tolist()))
+    covered = [place for place in places if judge.policy.in_force(place, judge.day)]
+    open_ones = [place for place in places if place not in covered]
+    if np.isin(waivers, open_ones).sum() < least:
+        return [(places, covered[0])]
+    expired = [place for place in open_ones if place >= 0]
+    parts = [(open_ones, expired[0] if expired and (waivers == -1).sum() < least else -1)]
+    if np.isin(waivers, covered).sum() >= least:
+        parts.append((covered, covered[0]))
+    return parts
+
+
+def _found(mine: pa.Table, wide: int, number: int, what: Spread) -> dict[str, object]:
     """One scan or sweep: `wide` ports or hosts in `mine`."""
     start = numbers(mine.column("first_start"), -1)
     by_port = (numbers(mine.column(name), -1) for name in ("responder_port", "initiator_port"))
@@ -120,11 +157,8 @@ def _found(mine: pa.Table, wide: int, number: int, what: Spread, judge: Judge) -
     one = earliest[0]
     vpcs, accounts = (sorted(filter(None, mine.column(name).unique().to_pylist())) for name in ("responder_vpc_id", "responder_account_id"))
     service = f"{PROTOCOL_NAMES.get(one['protocol'], one['protocol'])}/{one['responder_port']}"
-    waivers = [(place, waiver) for place, waiver in enumerate(judge.policy.waivers) if waiver.rule == judge.policy.rules[number].id]
-    covered = waived(mine.take(pa.array(order[:1])), waivers, np.zeros(1, np.int64), [vpcs[0] if vpcs else None])
     return {
         "rule": number,
-        "waiver": int(covered[0]),
         "account_id": accounts[0] if accounts else None,
         "vpc_id": vpcs[0] if len(vpcs) == 1 else None,
         "subject": f"{one['initiator_addr']} → {service if what.over == 'hosts' else one['responder_addr']}",

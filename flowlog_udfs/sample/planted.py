@@ -160,7 +160,7 @@ class PlantedTruth:
                 yield "expected-missing", None, vpc.id, [vpc.id], OPEN
         for index, interface in enumerate(topology.interfaces):
             if interface.subnet and interface.vpc.id in seen_vpcs and index not in seen:
-                yield "expected-missing", None, None, [interface.id], OPEN
+                yield "expected-missing", None, interface.vpc.id, [interface.id], OPEN
 
     @cached_property
     def _records(self) -> Table:

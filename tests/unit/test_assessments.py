@@ -1,24 +1,27 @@
 """Pass, fail or not assessed: semantics 19 and 20; trends and gaps against the days before."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from judging import DAY, policy_of
 
-from flowlog_udfs.inventory import read_inventory
+from flowlog_udfs.fields import CONNECTION_FIELDS
+from flowlog_udfs.inventory import Inventory, read_inventory
 from flowlog_udfs.policy.assessments import Known, assessments
-from flowlog_udfs.policy.findings import found
-from flowlog_udfs.policy.gaps import Presence, expectations, gaps
+from flowlog_udfs.policy.findings import findings, found
+from flowlog_udfs.policy.gaps import Presence, expectations, gaps, has_earlier_run
 from flowlog_udfs.policy.loading import load_policy
 from flowlog_udfs.policy.matching import PEER_SIGN, Judge
-from flowlog_udfs.policy.model import Expected, Policy
+from flowlog_udfs.policy.model import Connections, Expected, FirstSeen, Policy, Segment, Spread
 from flowlog_udfs.policy.segments import Segments
 from flowlog_udfs.policy.trends import SUBNET_COLUMNS, external_peers, first_seen, large_transfers, sent_to_internet
 
-ALL = frozenset({"srcport", "dstport", "protocol", "pkt-src-aws-service", "pkt-dst-aws-service", "reject-reason", "tcp-flags"})
+ALL = frozenset({*CONNECTION_FIELDS, "action", "pkt-src-aws-service", "pkt-dst-aws-service", "reject-reason", "tcp-flags"})
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=timezone.utc)
 
 
@@ -104,6 +107,103 @@ def test_a_vpc_that_was_not_seen_is_not_assessed() -> None:
     rows = assessments(load_policy(None), [], [interface()], ["vpc-9"], Known({"fl-1": ALL}))
     [row] = [row for row in rows if (row["rule"], row["vpc_id"]) == ("cleartext", "vpc-9")]
     assert (row["outcome"], row["reason"]) == ("not_assessed", "expected, and no record of it was seen")
+
+
+@pytest.mark.parametrize("field", [*CONNECTION_FIELDS, "action"])
+def test_without_a_field_that_tells_connections_apart_no_rule_about_connections_passes(field: str) -> None:
+    segmented = replace(load_policy(None), segments=(Segment("pci", ("10.0.0.0/8",), sensitive=True),))
+    known = Known({"fl-1": ALL - {field}}, days_before=14)
+    rows = {row["rule"]: row for row in assessments(segmented, [], [interface()], [], known)}
+    about = [rule.id for rule in segmented.rules if isinstance(rule.what, Connections | Spread | FirstSeen)]
+    assert {"segmentation", "refused-from-inside", "port-scan", "first-seen-peer"} <= set(about)
+    for rule in about:
+        assert (rows[rule]["outcome"], rows[rule]["share"]) == ("not_assessed", 0.0), rule
+        assert field in rows[rule]["reason"]
+    whole = assessments(segmented, [], [interface()], [], replace(known, fields_of={"fl-1": ALL}))
+    assert {row["outcome"] for row in whole if row["rule"] in about and row["rule"] != "sensitive-across-segments"} == {"pass"}
+
+
+def test_nothing_expected_and_no_earlier_run_are_not_assessed() -> None:
+    found = outcomes([interface()])
+    assert found["expected-missing"] == ("not_assessed", 0.0, "no list of expected things was given")
+    assert found["ledger-hole"] == ("not_assessed", 0.0, "no earlier run to compare with")
+    assert outcomes([interface()], has_expected=True)["expected-missing"] == ("pass", 1.0, None)
+    assert outcomes([interface()], has_earlier_run=True)["ledger-hole"] == ("pass", 1.0, None)
+
+
+def test_an_earlier_run_is_one_of_the_90_days_before() -> None:
+    assert not has_earlier_run(DAY, [])
+    assert not has_earlier_run(DAY, [DAY, DAY + timedelta(days=1), DAY - timedelta(days=91)])
+    assert has_earlier_run(DAY, [DAY - timedelta(days=90)])
+
+
+def inventory_of_two_accounts() -> Inventory:
+    """Of account 1 VPCs 1 (us-east-1) and 2 (eu-west-1), of account 2 VPC 3 (us-east-1); two interfaces in each."""
+    places = (("vpc-1", "1", "us-east-1"), ("vpc-2", "1", "eu-west-1"), ("vpc-3", "2", "us-east-1"))
+    listed = read_inventory(
+        {
+            "TakenAt": "2026-03-10T00:00:00Z",
+            "Vpcs": [{"VpcId": vpc, "OwnerId": account, "CidrBlock": "10.0.0.0/16"} for vpc, account, _ in places],
+            "NetworkInterfaces": [
+                {"NetworkInterfaceId": f"eni-{vpc[-1]}{n}", "InterfaceType": "interface", "VpcId": vpc}
+                for vpc, _, _ in places
+                for n in "ab"
+            ],
+        },
+        "inventory",
+    )
+    regions = {vpc: region for vpc, _, region in places}
+    return replace(listed, vpcs=tuple(replace(one, region=regions[one.vpc_id]) for one in listed.vpcs))
+
+
+@pytest.mark.parametrize(
+    "unseen, expected, failing",
+    [
+        (set(), {}, {}),
+        ({"eni-1b"}, {}, {("1", "vpc-1")}),
+        ({"eni-2a", "eni-2b"}, {}, {(None, "vpc-2")}),  # the VPC as a whole
+        (set(), {"accounts": ("2", "7")}, {("7", None)}),  # no VPC of account 7 is known
+        (set(), {"regions": ("us-east-1", "ap-south-1")}, {(None, None)}),
+        (set(), {"interfaces": ("eni-x",)}, {(None, None)}),
+        ({"eni-3a", "eni-3b"}, {"accounts": ("2",)}, {(None, "vpc-3")}),
+        ({"eni-2a", "eni-2b"}, {"regions": ("eu-west-1",)}, {(None, "vpc-2")}),
+    ],
+)
+def test_what_is_missing_fails_its_own_vpcs_and_no_others(unseen: set[str], expected: dict[str, Any], failing: Any) -> None:
+    listed, policy = inventory_of_two_accounts(), load_policy(None)
+    place = {one.vpc_id: {"account_id": one.account_id, "region": one.region, "vpc_id": one.vpc_id} for one in listed.vpcs}
+    seen = [interface(one.interface_id, **place[str(one.vpc_id)]) for one in listed.interfaces if one.interface_id not in unseen]
+    presence = Presence([], seen, expectations(Expected(**expected), listed, {row["vpc_id"] for row in seen}), listed)
+    found = findings(gaps(judge(policy), presence, [DAY - timedelta(days=1)]), policy, DAY, {})
+    missing_vpcs = [name for kind, name in presence.missing if kind == "vpc"]
+    rows = assessments(policy, found, seen, missing_vpcs, Known({"fl-1": ALL}, has_expected=True, has_earlier_run=True))
+    of_missing = [row for row in rows if row["rule"] == "expected-missing"]
+    assert {(row["account_id"], row["vpc_id"]) for row in of_missing if row["outcome"] == "fail"} == set(failing)
+    assert {row["outcome"] for row in of_missing} <= {"pass", "fail"}
+    assert {row["vpc_id"] for row in of_missing} >= {"vpc-1", "vpc-2", "vpc-3"}
+    # Of a day, not of a VPC.
+    assert {row["outcome"] for row in rows if row["rule"] == "ledger-hole"} == {"pass"}
+    assert {row["outcome"] for row in rows if (row["rule"], row["vpc_id"]) in {("skipdata", vpc) for vpc in missing_vpcs}} <= {
+        "not_assessed"
+    }
+
+
+def test_a_missing_account_fails_the_vpcs_of_it_that_are_known() -> None:
+    listed = inventory_of_two_accounts()
+    # The records of VPC 3 name no account: it was seen, its account was not.
+    seen = [interface("eni-3a", vpc_id="vpc-3", account_id=None), interface("eni-1a")]
+    presence = Presence([], seen, {("account", "2"): "policy"}, listed)
+    [one] = gaps(judge(), presence, ())
+    assert (one["account_id"], one["vpc_ids"], one["vpc_id"]) == ("2", ["vpc-3"], "vpc-3")
+    found = findings([one], load_policy(None), DAY, {})
+    rows = assessments(load_policy(None), found, seen, [], Known({"fl-1": ALL}, has_expected=True))
+    assert {(row["vpc_id"], row["outcome"]) for row in rows if row["rule"] == "expected-missing"} == {("vpc-1", "pass"), ("vpc-3", "fail")}
+
+
+def test_a_hole_fails_the_day_everywhere() -> None:
+    found = findings(gaps(judge(), Presence([], [interface()]), [DAY - timedelta(days=2)]), load_policy(None), DAY, {})
+    rows = assessments(load_policy(None), found, [interface()], ["vpc-9"], Known({"fl-1": ALL}, has_earlier_run=True))
+    assert {(row["vpc_id"], row["outcome"]) for row in rows if row["rule"] == "ledger-hole"} == {("vpc-1", "fail"), ("vpc-9", "fail")}
 
 
 def subnet_rows(*rows: tuple[str, str, str, str, int]) -> pa.Table:
@@ -216,8 +316,6 @@ def test_days_without_a_run_since_the_first_are_holes() -> None:
 
 
 def test_an_exception_covers_what_looks_at_no_connection(tmp_path: Path) -> None:
-    from flowlog_udfs.policy.findings import findings
-
     text = '[[exception]]\nrule = "skipdata"\nowner = "o"\napprover = "a"\nbusiness_need = "n"\nticket = "T"\nexpires = 2026-12-31\n'
     policy = policy_of(tmp_path, text)
     rows = gaps(judge(policy), Presence(coverage(skipdata={3: 2}), [interface()]), ())

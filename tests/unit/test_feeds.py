@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from flowlog_udfs.feeds import NO, PARTLY, RECOMMENDED, RESULTS, YES, create_command, feeds, unassessed
-from flowlog_udfs.fields import TGW_FIELDS
+from flowlog_udfs.fields import CONNECTION_FIELDS, TGW_FIELDS
 from flowlog_udfs.formats import DEFAULT_FORMAT, LogFormat
 from flowlog_udfs.policy.loading import load_policy
 
@@ -58,6 +58,14 @@ def test_rules_are_named_with_what_they_lack():
     assert found["block-public-access"] == ("reject-reason",)
     assert found["admin-from-internet"] == ("pkt-dst-aws-service", "pkt-src-aws-service")
     assert "port-scan" not in found and "cleartext" not in found
+
+
+@pytest.mark.parametrize("name", CONNECTION_FIELDS)
+def test_rules_about_connections_lack_what_tells_these_apart(name: str):
+    found = unassessed(LogFormat(tuple(one for one in RECOMMENDED.names if one != name)), load_policy(None))
+    for rule in ("segmentation", "refused-from-inside", "block-public-access", "port-scan", "first-seen-peer"):
+        assert found[rule] == (name,)
+    assert not {"skipdata", "expected-missing", "ledger-hole"} & set(found)
 
 
 def test_ec2_takes_the_command_as_it_is_printed():

@@ -92,6 +92,37 @@ def test_comments_and_layout_do_not_change_the_digest(tmp_path: Path) -> None:
         ('[rules.cleartext]\nstates = ["open"]\n', "[rules.cleartext] states = 'open': must be one of established, "),
         ('[rules.cleartext]\nfrom = "a"\n', "[rules.cleartext] from = 'a': must be one of internet, own, any"),
         ("[rules.large-transfer]\nfactor = 0.5\n", "[rules.large-transfer] factor = 0.5: must be a number from 1 on"),
+        (
+            '[rules.block-public-access]\nreject_reason = "bpa"\n',
+            "[rules.block-public-access] reject_reason = 'bpa': must be one of BPA, EC",
+        ),
+        ("[rules.large-transfer]\ndays = 15\n", "[rules.large-transfer] days = 15: only 14 days before are held; write 14 or less"),
+        ("[rules.first-seen-peer]\ndays = 30\n", "[rules.first-seen-peer] days = 30: only 14 days before are held; write 14 or less"),
+        ("[rules.large-transfer]\ndays = 2\n", "[rules.large-transfer] least_days = 3: is more than days = 2; write 2 or less"),
+        (
+            "[rules.first-seen-peer]\ndays = 5\nleast_days = 6\n",
+            "[rules.first-seen-peer] least_days = 6: is more than days = 5; write 5 or less",
+        ),
+        (
+            '[[exception]]\nrule = "port-scan"\nstarts = 2027-02-01\n' + APPROVAL,
+            "[[exception]] 1 starts = 2027-02-01: is after expires = 2027-01-31; write 2027-01-31 or a day before it",
+        ),
+        (
+            SEGMENT + '[[allow]]\nfrom = "a"\nto = "own"\nstarts = 2027-02-01\n' + APPROVAL,
+            "[[allow]] 1 starts = 2027-02-01: is after expires = 2027-01-31",
+        ),
+        (
+            '[[exception]]\nrule = "skipdata"\nports = ["tcp/22"]\n' + APPROVAL,
+            "[[exception]] 1 ports = ['tcp/22']: rule skipdata is of kind gaps and looks at no connection; leave it out, or give vpc",
+        ),
+        (
+            '[[exception]]\nrule = "large-transfer"\ninitiator = "10.0.0.0/8"\n' + APPROVAL,
+            "[[exception]] 1 initiator = '10.0.0.0/8': rule large-transfer is of kind volume",
+        ),
+        (
+            '[[exception]]\nrule = "expected-missing"\nresponder = "10.0.0.0/8"\n' + APPROVAL,
+            "[[exception]] 1 responder = '10.0.0.0/8': rule expected-missing is of kind gaps",
+        ),
         ("[rules]\nmine = 3\n", "[rules.mine] = 3: must be a section"),
         ("rules = 3\n", "[rules] = 3: must be a section"),
         ("[policy\n", "not valid TOML: "),
@@ -102,6 +133,13 @@ def test_what_is_wrong_is_named_with_file_key_value_and_remedy(tmp_path: Path, t
         policy_of(tmp_path, text)
     assert str(raised.value).startswith(f"{tmp_path}/policy.toml: ")
     assert message in str(raised.value)
+
+
+def test_the_bounds_themselves_are_taken(tmp_path: Path) -> None:
+    text = "[rules.large-transfer]\ndays = 14\nleast_days = 14\n"
+    text += '[[exception]]\nrule = "skipdata"\nvpc = "vpc-1"\nstarts = 2027-01-31\n' + APPROVAL
+    text += '[[exception]]\nrule = "first-seen-peer"\nresponder = "10.0.0.0/8"\nports = ["tcp/22"]\n' + APPROVAL
+    assert len(policy_of(tmp_path, text).waivers) == 2
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

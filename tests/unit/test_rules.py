@@ -89,6 +89,23 @@ def test_an_approved_resolver_may_be_asked(tmp_path: Path) -> None:
     assert (one["connections"], one["examples"][0]["responder_addr"]) == (1, "198.51.100.99")
 
 
+@pytest.mark.parametrize(
+    "subject, approved, others",
+    [
+        ("responder", "198.51.100.0/28", ["198.51.100.99"]),  # the initiator is the other end
+        ("responder", "10.0.1.0/24", ["198.51.100.8", "198.51.100.99"]),
+        ("initiator", "10.0.1.0/24", []),  # the responder is
+        ("initiator", "198.51.100.0/28", ["198.51.100.8", "198.51.100.99"]),
+        ("pair", "10.0.1.0/24", []),
+        ("pair", "198.51.100.0/28", ["198.51.100.8", "198.51.100.99"]),
+    ],
+)
+def test_approved_are_ranges_of_the_end_that_is_not_the_subject(tmp_path: Path, subject: str, approved: str, others: list[str]) -> None:
+    policy = policy_of(tmp_path, f'[rules.admin-from-internet]\nsubject = "{subject}"\napproved = ["{approved}"]\n')
+    rows = [connection(f"198.51.100.{n}", "10.0.1.5:22") for n in (8, 99)]
+    assert sorted(example["initiator_addr"] for one in judged(rows, policy) for example in one["examples"]) == others
+
+
 def test_a_finding_counts_its_connections_peers_and_bytes_and_shows_the_earliest_of_different_peers() -> None:
     rows = [
         connection(f"198.51.100.{n % 8}", "10.0.1.5:22", first_start=NOON + timedelta(minutes=n), last_end=NOON + timedelta(minutes=n + 1))
@@ -169,7 +186,10 @@ def test_exceptions_suppress_and_expire(tmp_path: Path) -> None:
         ids[status] = {one["finding_id"] for one in found}
     assert ids["suppressed"] == ids["expired"]
     not_yet = policy_of(tmp_path, exception + f"expires = 2026-12-31\nstarts = {DAY + timedelta(days=1)}\n")
-    assert {one["status"] for one in judged(rows, not_yet)} == {"open", "expired"}
+    plain, found = judged(rows), judged(rows, not_yet)
+    assert {(one["status"], one["exception"], one["connections"]) for one in found} == {("open", None, 2)}
+    assert [one["finding_id"] for one in found] == [one["finding_id"] for one in plain]
+    assert found[0]["summary"] == plain[0]["summary"] + "; exception NET-7 is not in force before 2026-03-11"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +229,100 @@ def test_sweeps_need_50_hosts_and_scans_20_ports() -> None:
     assert judged([refused("198.51.100.9", f"10.0.1.1:{n}") for n in range(1, 20)]) == []
     [one] = judged([refused("198.51.100.9", f"10.0.1.1:{n}") for n in range(1, 21)])
     assert (one["rule"], one["subject"], one["peers"]) == ("port-scan", "198.51.100.9 → 10.0.1.1", 20)
+
+
+def excepted(rule: str, scope: str, ticket: str = "T", expires: Any = "2026-12-31") -> str:
+    """An exception's section."""
+    return f'[[exception]]\nrule = "{rule}"\nticket = "{ticket}"\nexpires = {expires}\n{WHO}{scope}\n'
+
+
+LAPSED = DAY - timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    "hosts, expires, expected",
+    [
+        (51, "2026-12-31", [("open", None, 50)]),  # one host is excepted, and 50 are swept beside it
+        (50, "2026-12-31", [("suppressed", "T", 50)]),  # only with the excepted host there are 50
+        (49, "2026-12-31", []),
+        (51, LAPSED, [("open", None, 51)]),  # what has lapsed covers nothing, and the other 50 are a sweep without it
+        (50, LAPSED, [("expired", "T", 50)]),
+    ],
+)
+def test_an_exception_for_one_host_takes_that_host_out_of_a_sweep(tmp_path: Path, hosts: int, expires: Any, expected: list[Any]) -> None:
+    policy = policy_of(tmp_path, excepted("host-sweep", 'responder = "10.0.1.0/32"', expires=expires))
+    rows = [refused("198.51.100.9", f"10.0.1.{n}:60001", first_start=NOON + timedelta(seconds=n)) for n in range(hosts)]
+    found = judged(rows, policy)
+    assert [(one["status"], one["exception"], one["peers"]) for one in found] == expected
+    assert [one["connections"] for one in found] == [one["peers"] for one in found]
+    if expected == [("open", None, 50)]:
+        assert "10.0.1.0" not in [example["responder_addr"] for example in found[0]["examples"]]
+        assert found[0]["finding_id"] == judged(rows)[0]["finding_id"]
+
+
+@pytest.mark.parametrize("ports, expected", [(21, [("open", None, 20)]), (20, [("suppressed", "T", 20)])])
+def test_an_exception_for_one_port_takes_that_port_out_of_a_scan(tmp_path: Path, ports: int, expected: list[Any]) -> None:
+    policy = policy_of(tmp_path, excepted("port-scan", 'ports = ["tcp/1"]'))
+    rows = [refused("198.51.100.9", f"10.0.1.1:{n}", first_start=NOON + timedelta(seconds=n)) for n in range(1, ports + 1)]
+    assert [(one["status"], one["exception"], one["peers"]) for one in judged(rows, policy)] == expected
+
+
+def test_what_is_excepted_of_a_sweep_stays_listed_where_it_is_a_sweep_by_itself(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, excepted("host-sweep", 'responder = "10.0.1.0/24"') + excepted("host-sweep", 'vpc = "vpc-3"', "V"))
+    rows = [refused("198.51.100.9", f"10.0.{subnet}.{n}:60001") for subnet in (1, 2) for n in range(60)]
+    assert sorted((one["status"], one["peers"]) for one in judged(rows, policy)) == [("open", 60), ("suppressed", 60)]
+    other = [row | {"responder_vpc_id": "vpc-3"} for row in rows]
+    assert [(one["status"], one["peers"]) for one in judged(other, policy)] == [("suppressed", 120)]
+
+
+def test_an_exception_of_the_initiator_covers_its_whole_sweep(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, excepted("host-sweep", 'initiator = "198.51.100.9/32"'))
+    rows = [refused("198.51.100.9", f"10.0.1.{n}:60001") for n in range(60)]
+    assert [(one["status"], one["peers"]) for one in judged(rows, policy)] == [("suppressed", 60)]
+
+
+def test_a_sweep_notes_an_exception_that_lies_ahead(tmp_path: Path) -> None:
+    text = excepted("host-sweep", 'responder = "10.0.1.0/24"') + f"starts = {DAY + timedelta(days=1)}\n"
+    [one] = judged([refused("198.51.100.9", f"10.0.1.{n}:60001") for n in range(60)], policy_of(tmp_path, text))
+    assert (one["status"], one["exception"]) == ("open", None)
+    assert one["summary"].endswith("; exception T is not in force before 2026-03-11")
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_two_exceptions_the_one_in_force_counts_in_either_order(tmp_path: Path, turn: int) -> None:
+    for rule, rows in (
+        ("admin-from-internet", [connection("198.51.100.4", "10.0.1.5:22")]),
+        ("host-sweep", [refused("198.51.100.9", f"10.0.1.{n}:60001") for n in range(60)]),
+    ):
+        both = [excepted(rule, "", "OLD", LAPSED), excepted(rule, 'responder = "10.0.0.0/8"', "NEW")][::turn]
+        [one] = judged(rows, policy_of(tmp_path, "".join(both)))
+        assert (one["status"], one["exception"]) == ("suppressed", "NEW")
+
+
+def test_two_exceptions_of_one_ticket_give_two_ids(tmp_path: Path) -> None:
+    text = "".join(excepted("admin-from-internet", f'initiator = "198.51.100.{n}/32"', "NET-7") for n in (4, 5))
+    found = judged([connection(f"198.51.100.{n}", "10.0.1.5:22") for n in (4, 5, 6)], policy_of(tmp_path, text))
+    assert sorted(one["status"] for one in found) == ["open", "suppressed", "suppressed"]
+    assert len({one["finding_id"] for one in found}) == 3
+
+
+@pytest.mark.parametrize(
+    "covered, expires, expected",
+    [
+        (6, LAPSED, [("expired", 6), ("open", 6)]),  # 12 count: that a lapsed exception cuts them in two hides nothing
+        (6, "2026-12-31", [("suppressed", 6)]),  # 6 count, which are not enough; with the 6 that are excepted there are
+        (2, "2026-12-31", [("open", 10), ("suppressed", 2)]),
+    ],
+)
+def test_connections_under_an_exception_in_force_do_not_count_towards_least(
+    tmp_path: Path, covered: int, expires: Any, expected: list[Any]
+) -> None:
+    policy = policy_of(
+        tmp_path, excepted("refused-from-inside", f'responder = "10.0.9.0/{32 - (covered - 1).bit_length()}"', expires=expires)
+    )
+    inside, outside = [f"10.0.9.{n}:22" for n in range(covered)], [f"10.0.8.{n}:22" for n in range(12 - covered)]
+    found = judged([refused("10.0.1.5", end) for end in inside + outside], policy)
+    assert sorted((one["status"], one["connections"]) for one in found) == expected
 
 
 def test_the_same_private_address_in_two_vpcs_is_two_initiators() -> None:
