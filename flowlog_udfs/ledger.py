@@ -6,13 +6,14 @@ A version is known by the digest of all that it rests on. Running a day again fr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from flowlog_udfs.errors import DayLimitError, UsageError
+from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
 from flowlog_udfs.tables import Table, Warehouse
 
 DECISIONS = ("accepted", "rejected")
@@ -31,7 +32,7 @@ RUNS = pa.schema(
         ("records", pa.int64()),
         ("connections", pa.int64()),
         ("rejected_connections", pa.int64()),
-        ("complete", pa.bool_()),  # no flow log without an hour, no object failed
+        ("complete", pa.bool_()),  # no flow log without an hour, no object failed, nothing expected is missing; null: nothing is expected
         ("provisional", pa.string()),  # why rows of the day may still come
         ("stale", pa.string()),
         ("outcome", pa.string()),
@@ -80,6 +81,16 @@ def enter(warehouse: Warehouse, day: date, run: Mapping[str, Any], now: datetime
     return True
 
 
+def report_at(warehouse: Warehouse, key: str) -> dict[str, Any] | None:
+    """The document of a report by its key; None where there is none."""
+    try:
+        with warehouse.storage.open(key) as stream:
+            found: dict[str, Any] = json.loads(stream.read())
+    except ObjectError:
+        return None
+    return found
+
+
 def sign_off(
     warehouse: Warehouse,
     day: date,
@@ -94,18 +105,20 @@ def sign_off(
 ) -> dict[str, Any]:
     """Add a reviewer's decision on a version of a day's report (the latest, or the one whose digest begins so) and return the row.
 
-    Raises `UsageError` for a decision or digest that is none, and `DayLimitError` for a day without a report.
+    Raises `UsageError` for a decision, a digest or a finding that is none, and `DayLimitError` for a day without a report.
     """
     if decision not in DECISIONS:
         raise UsageError(f"decision {decision!r}: must be one of {', '.join(DECISIONS)}")
     if not reviewer.strip():
         raise UsageError("a sign-off needs a reviewer; give a name")
-    known = [row["digest"] for row in versions(warehouse, day)]
+    made = [row["digest"] for row in versions(warehouse, day)]
+    known = list(dict.fromkeys(made))
     if not known:
         raise DayLimitError(f"{day}: there is no report to sign off; run report_compliance first")
-    chosen = [one for one in known if one.startswith(digest)] if digest else known[-1:]
+    chosen = [one for one in known if one.startswith(digest)] if digest else made[-1:]
     if len(chosen) != 1:
         raise UsageError(f"digest {digest!r}: fits {len(chosen)} versions of {day}; the versions are {', '.join(known)}")
+    _check_dispositions(warehouse, day, chosen[0], dispositions or {})
     row = {
         "digest": chosen[0],
         "reviewer": reviewer,
@@ -117,6 +130,21 @@ def sign_off(
     }
     warehouse.append(SIGNOFFS_TABLE, day, pa.Table.from_pylist([row], SIGNOFFS), now=now)
     return row
+
+
+def _check_dispositions(warehouse: Warehouse, day: date, digest: str, dispositions: Mapping[str, str]) -> None:
+    """Raise `UsageError` where something is said of a finding that the version does not have."""
+    if not dispositions:
+        return
+    key = f"{warehouse.prefix}reports/day={day}/{digest}/report.json"
+    document = report_at(warehouse, key)
+    if document is None:
+        raise DayLimitError(f"{day}: {warehouse.storage.url(key)} cannot be read, so no finding of it can be spoken of; look for the file")
+    ids = {one["finding_id"] for one in document["findings"]}
+    for name in dispositions:
+        if name not in ids:
+            told = f"version {digest[:12]} of {day} has no such finding; ids are beside the findings of its page and in"
+            raise UsageError(f"disposition {name!r}: {told} {warehouse.storage.url(key)}")
 
 
 def ledger(

@@ -230,7 +230,7 @@ RUNS = {
     "records": "records of the day",
     "connections": "connections of the day",
     "rejected_connections": "of them refused",
-    "complete": "no flow log had an hour without a row, and no object failed",
+    "complete": "no flow log had an empty hour, no object failed, nothing expected is missing; NULL (unknown): nothing says what to expect",
     "provisional": "why rows of the day may still come; NULL when none should",
     "stale": "why the tables do not belong together; NULL when they do",
     "outcome": "findings, no_finding or clean",

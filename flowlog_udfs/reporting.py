@@ -117,19 +117,30 @@ def _objects_digest(objects: list[dict[str, Any]]) -> str:
 
 
 def provisional_note(warehouse: Warehouse, day: date, read: Collection[str], late_hours: int) -> str | None:
-    """Why rows of the day may be missing: the next day was not read, or its run met rows in other objects than the day's run has `read`."""
+    """Why rows of the day may be missing: the next day was not read whole, or a run met rows in objects that the day's run did not `read`.
+
+    The next day was read whole if its run met an object delivered at or after the end of its head: the run then looked at the whole head.
+    """
     after = day + timedelta(days=1)
     later = [one for one in (after, after + timedelta(days=1)) if warehouse.has_day(OBJECTS, one)]
     if after not in later:
         return f"{after} was not read yet; its run names rows of this day that were delivered late."
     begin = datetime.combine(day, time(), timezone.utc)
+    head_ends = begin + timedelta(days=1, hours=late_hours)
+    rows = {one: day_rows(warehouse, OBJECTS, one, ["key", "published_at", "other_days"]) for one in later}
     late = 0
-    for one in later:
-        for row in day_rows(warehouse, OBJECTS, one, ["key", "published_at", "other_days"]):
+    for of_day in rows.values():
+        for row in of_day:
             held = dict(row["other_days"]).get(day, 0)
-            if held and row["key"] not in read and not begin <= row["published_at"] < begin + timedelta(days=1, hours=late_hours):
+            if held and row["key"] not in read and not begin <= row["published_at"] < head_ends:
                 late += held
-    return f"{late:,} rows of this day were delivered later than its run looks; run the day again to hold them." if late else None
+    if late:
+        return f"{late:,} rows of this day were delivered later than its run looks; run the day again to hold them."
+    newest = max((row["published_at"] for row in rows[after]), default=None)
+    if newest is not None and newest >= head_ends:
+        return None
+    seen = f", only up to what was delivered at {newest.astimezone(timezone.utc):%H:%M} UTC of {newest:%Y-%m-%d}" if newest else ""
+    return f"{after} was not read whole yet{seen}; run it again when its head is there: its run names rows of this day that came late."
 
 
 def stale_note(warehouse: Warehouse, day: date) -> str | None:

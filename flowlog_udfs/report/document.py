@@ -19,7 +19,7 @@ from flowlog_udfs.policy.assessments import FAIL, NOT_ASSESSED, PASS
 from flowlog_udfs.policy.controls import is_checked
 from flowlog_udfs.policy.findings import EXPIRED, OPEN, SUPPRESSED
 from flowlog_udfs.policy.matching import PROTOCOL_NAMES
-from flowlog_udfs.policy.model import SEVERITIES
+from flowlog_udfs.policy.model import SEVERITIES, Waiver
 from flowlog_udfs.report import sections
 
 SCHEMA_VERSION = "1.0"
@@ -79,7 +79,7 @@ def document(inputs: Inputs, judged: Judged, tables: Tables) -> dict[str, Any]:
     """The document of a day, its digest filled in; `supersedes` is for the publisher to say."""
     covered = sections.coverage(judged.presence, tables.objects)
     findings = _findings(judged, tables.before, inputs.day)
-    rules = _rules(judged)
+    rules, switched_off = _rules(judged), _switched_off(judged)
     made: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "flowlog_version": flowlog_udfs.__version__,
@@ -94,16 +94,17 @@ def document(inputs: Inputs, judged: Judged, tables: Tables) -> dict[str, Any]:
             "ip_ranges": inputs.ip_ranges,
         },
         "supersedes": None,
-        "verdict": _verdict(inputs, judged, findings, rules, covered),
+        "verdict": _verdict(inputs, judged, findings, rules, switched_off, covered),
         "coverage": covered,
         "changes": sections.changes(sections.measures(judged, tables.subnet_bytes, covered), findings, tables.before),
         "rules": rules,
+        "rules_off": switched_off,
         "findings": findings,
         "subnets": sections.subnets(tables.subnet_bytes, tables.skipped_hours),
         "scopes": sections.scopes(tables.subnet_bytes),
         "talkers": sections.talkers(judged.counted.talkers),
         "nat": sections.translators(judged.counted.behind),
-        "refused": sections.refused(judged.counted, judged.presence.coverage),
+        "refused": sections.refused(judged.counted, judged.presence, tables.objects),
         "quality": sections.quality(tables.reject_reasons, tables.objects, judged.counted.evidence, tables.reconciliation),
         "not_seen": [{"text": text, "rules": list(names)} for text, names in NOT_SEEN],
         "never_claimed": list(NEVER_CLAIMED),
@@ -129,7 +130,12 @@ def _plain(value: Any) -> Any:
 
 
 def _verdict(
-    inputs: Inputs, judged: Judged, findings: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], covered: Mapping[str, Any]
+    inputs: Inputs,
+    judged: Judged,
+    findings: Sequence[Mapping[str, Any]],
+    rules: Sequence[Mapping[str, Any]],
+    switched_off: Sequence[Mapping[str, Any]],
+    covered: Mapping[str, Any],
 ) -> dict[str, Any]:
     counting = [one for one in findings if one["status"] in (OPEN, EXPIRED)]
     outcomes = {outcome: sum(rule["outcome"] == outcome for rule in rules) for outcome in (PASS, FAIL, NOT_ASSESSED)}
@@ -146,9 +152,21 @@ def _verdict(
         caveats.append(f"{len(one_sided)} flow logs show one action only: that the other is absent there means nothing.")
     if covered["totals"]["skipdata"]:
         caveats.append(f"{covered['totals']['skipdata']:,} SKIPDATA rows: figures of their hours are lower bounds.")
+    if switched_off:
+        many = f"{len(switched_off)} rule{'s' if len(switched_off) > 1 else ''}"
+        caveats.append(f"The policy switches {many} off, which nobody looked at: {', '.join(one['id'] for one in switched_off)}.")
+    unsure = bool(caveats or inputs.provisional or inputs.stale or covered["totals"]["failed_objects"])
+    suppressed = sum(one["status"] == SUPPRESSED for one in findings)
+    if suppressed:
+        are = "findings are" if suppressed > 1 else "finding is"
+        they = "they are" if suppressed > 1 else "it is"
+        caveats.append(f"{suppressed:,} {are} covered by exceptions: {they} listed and not counted.")
     if counting:
         outcome, sentence = FINDINGS_OUTCOME, f"{len(counting):,} finding{'s' if len(counting) > 1 else ''} in logged traffic"
-    elif caveats or inputs.provisional or inputs.stale or covered["totals"]["failed_objects"]:
+    elif suppressed:
+        said = "No finding in what was seen" if unsure else "No violation in logged traffic"
+        outcome, sentence = NO_FINDING, f"{said} but {suppressed:,} covered by exceptions"
+    elif unsure:
         outcome, sentence = NO_FINDING, "No finding in what was seen"
     else:
         outcome, sentence = CLEAN, "No violation in logged traffic, and everything expected was seen"
@@ -156,7 +174,7 @@ def _verdict(
         "outcome": outcome,
         "sentence": sentence,
         "open": {severity: sum(one["severity"] == severity for one in counting) for severity in SEVERITIES},
-        "suppressed": sum(one["status"] == SUPPRESSED for one in findings),
+        "suppressed": suppressed,
         "expired": sum(one["status"] == EXPIRED for one in findings),
         "rules": outcomes,
         "provisional": inputs.provisional,
@@ -190,22 +208,32 @@ def _rules(judged: Judged) -> list[dict[str, Any]]:
     return rows
 
 
+def _switched_off(judged: Judged) -> list[dict[str, Any]]:
+    """Rules that the policy switches off: nobody looked for what they would find."""
+    return [{"id": rule.id, "title": rule.title, "severity": rule.severity} for rule in judged.policy.rules if not rule.enabled]
+
+
 def _findings(judged: Judged, before: Sequence[sections.Before], day: date) -> list[dict[str, Any]]:
     rows = []
-    approvals = {waiver.approval.ticket: waiver.approval for waiver in judged.policy.waivers}
     since = sections.first_days(before)
     for one in judged.findings:
-        approval = approvals.get(one["exception"])
         rows.append(
             {name: value for name, value in one.items() if name not in ("examples", "exception", "exception_expires", "vpc_ids")}
             | {"since": since.get(one["finding_id"], day), "examples": [_example(example) for example in one["examples"]]}
-            | {
-                "exception": {name: getattr(approval, name) for name in ("ticket", "owner", "approver", "business_need", "expires")}
-                if approval
-                else None
-            }
+            | {"exception": _exception(one, judged.policy.waivers)}
         )
     return rows
+
+
+def _exception(finding: Mapping[str, Any], waivers: Sequence[Waiver]) -> dict[str, Any] | None:
+    """Who answers for the exception of a finding; where several exceptions of a ticket may be meant, all of them are named."""
+    if finding["exception"] is None:
+        return None
+    named = [one for one in waivers if (one.approval.ticket, one.approval.expires) == (finding["exception"], finding["exception_expires"])]
+    vpcs = (None, finding["vpc_id"], *finding["vpc_ids"])
+    approvals = [one.approval for one in [one for one in named if one.rule == finding["rule"] and one.vpc in vpcs] or named]
+    told = {name: " or ".join(dict.fromkeys(getattr(one, name) for one in approvals)) for name in ("owner", "approver", "business_need")}
+    return {"ticket": finding["exception"], **told, "expires": finding["exception_expires"]}
 
 
 def _example(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,14 +50,20 @@ def render(document: Mapping[str, Any]) -> str:
 
 def _compact(findings: Sequence[Mapping[str, Any]], day: str) -> dict[str, Any]:
     """Findings as rows of cells, the words that repeat as places in lists: what the script pages through."""
-    words: dict[str, dict[str, int]] = {name: {} for name in ("rule", "severity", "status", "vpc_id")}
+    words: dict[str, dict[str, int]] = {name: {} for name in ("rule", "severity", "status", "vpc_id", "controls", "exception")}
+
+    def place(name: str, word: str) -> int:
+        return words[name].setdefault(word, len(words[name]))
+
     rows = []
     for one in findings:
-        coded = [words[name].setdefault(str(one[name] or ""), len(words[name])) for name in words]
+        coded = [place(name, str(one[name] or "")) for name in ("rule", "severity", "status", "vpc_id")]
         example = next(iter(one["examples"]), None)
         shown = f"{example['initiator']} → {example['responder']} {example['protocol']}" if example else ""
+        shown += f"; {len(one['examples']) - 1} more in report.json" if len(one["examples"]) > 1 else ""
+        named = [one["finding_id"], place("controls", ", ".join(one["controls"])), place("exception", _exception(one["exception"]))]
         counts = [one["connections"], one["bytes_sent"] + one["bytes_received"]]
-        rows.append([*coded, one["subject"], one["summary"], *counts, _seen(one, day), one["since"], shown, one["finding_id"]])
+        rows.append([*coded, one["subject"], one["summary"], *counts, _seen(one, day), one["since"], shown, *named])
     return {"words": {name: list(places) for name, places in words.items()}, "rows": rows}
 
 
@@ -79,6 +85,7 @@ def _environment() -> Environment:
         "count": lambda value: f"{value:,}",
         "time": _time,
         "seen": _seen,
+        "exception": _exception,
         "share": lambda value: f"{value:.0%}",
     }
     return environment
@@ -93,6 +100,14 @@ def _seen(finding: Mapping[str, Any], day: str) -> str:
     """From when to when a finding was seen."""
     first, last = (_time(finding[name], day)[:-3] for name in ("first_seen", "last_seen"))
     return first if first == last else f"{first} – {last}"
+
+
+def _exception(exception: Mapping[str, Any] | None) -> str:
+    """An exception in a line: its ticket, who answers for it, and until when."""
+    if exception is None:
+        return ""
+    told = f"Exception {exception['ticket']}: owner {exception['owner']}, approved by {exception['approver']}, until {exception['expires']}"
+    return f"{told} ({exception['business_need']})"
 
 
 def _asset(name: str) -> str:

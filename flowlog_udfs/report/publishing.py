@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flowlog_udfs import ledger
-from flowlog_udfs.errors import DayLimitError, ObjectError
+from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.report.document import to_json
 from flowlog_udfs.report.page import render
 from flowlog_udfs.report.schema import validate
@@ -46,10 +46,10 @@ def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_di
     folder = f"{warehouse.prefix}reports/day={day}/"
     digest = document["digest"]
     there = {stored.key for stored in warehouse.storage.objects(f"{folder}{digest}/")}
-    kept = _read(warehouse, f"{folder}{digest}/report.json") if {f"{folder}{digest}/{name}" for name in FILES} <= there else None
+    kept = ledger.report_at(warehouse, f"{folder}{digest}/report.json") if {f"{folder}{digest}/{name}" for name in FILES} <= there else None
     if kept is None:
         former = [row["digest"] for row in ledger.versions(warehouse, day)][-1:]
-        before = _read(warehouse, f"{folder}{former[0]}/report.json") if former else None
+        before = ledger.report_at(warehouse, f"{folder}{former[0]}/report.json") if former else None
         document["supersedes"] = {"digest": former[0], "changes": _changes(before, document)} if former and before else None
         validate(document)
         _put(warehouse, f"{folder}{digest}/", {"report.html": render(document), "report.json": to_json(document)})
@@ -68,14 +68,14 @@ def report_url(warehouse: Warehouse, day: date) -> str:
 
 def latest_report(warehouse: Warehouse, day: date) -> dict[str, Any]:
     """The document of a day's latest report; raises `DayLimitError` where there is none."""
-    found = _read(warehouse, f"{warehouse.prefix}reports/day={day}/report.json")
+    found = ledger.report_at(warehouse, f"{warehouse.prefix}reports/day={day}/report.json")
     if found is None:
         raise DayLimitError(f"{day}: there is no report; run report_compliance first")
     return found
 
 
 def _run(document: Mapping[str, Any]) -> dict[str, Any]:
-    logs, totals, inputs = document["coverage"]["flow_logs"], document["coverage"]["totals"], document["inputs"]
+    totals, inputs = document["coverage"]["totals"], document["inputs"]
     measured = {one["name"]: one["today"] for one in document["changes"]["measures"]}
     return {
         "digest": document["digest"],
@@ -86,12 +86,21 @@ def _run(document: Mapping[str, Any]) -> dict[str, Any]:
         "records": totals["records"],
         "connections": measured["connections"],
         "rejected_connections": measured["rejected connections"],
-        "complete": not totals["failed_objects"] and not any(log["empty_hours"] for log in logs),
+        "complete": is_complete(document),
         "provisional": document["verdict"]["provisional"],
         "stale": document["verdict"]["stale"],
         "outcome": document["verdict"]["outcome"],
         "open": sum(document["verdict"]["open"].values()),
     }
+
+
+def is_complete(document: Mapping[str, Any]) -> bool | None:
+    """Whether all was read that should have been; None, unknown, where nothing seen is amiss and no list says what should be seen."""
+    covered = document["coverage"]
+    amiss = covered["totals"]["failed_objects"] or not covered["flow_logs"] or any(log["empty_hours"] for log in covered["flow_logs"])
+    if amiss or not all(one["seen"] for one in covered["expected"]):
+        return False
+    return True if covered["expected"] else None
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -114,15 +123,6 @@ def _at(document: Any, path: Sequence[str]) -> Any:
 
 def _text(value: Any) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _read(warehouse: Warehouse, key: str) -> dict[str, Any] | None:
-    try:
-        with warehouse.storage.open(key) as stream:
-            found: dict[str, Any] = json.loads(stream.read())
-    except ObjectError:
-        return None
-    return found
 
 
 def _put(warehouse: Warehouse, folder: str, files: Mapping[str, str]) -> None:

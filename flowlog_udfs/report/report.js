@@ -24,7 +24,8 @@ class Island { // of findings that are kept as cells
     this.back = button("← Back", -1); this.next = button("Next →", 1); this.place = element("span"); this.place.setAttribute("role", "status");
     this.pages.append(this.back, this.place, this.next); this.pages.hidden = false;
   }
-  cells(row) { const w = this.words; return [w.severity[row[1]], `${w.rule[row[0]]} ${w.vpc_id[row[3]]}`, row[4], row[5], row[6], row[7], row[8], row[9], w.status[row[2]], row[10], row[11]]; }
+  // The first nine are the table's columns; then an example, controls and id, and the exception.
+  cells(row) { const w = this.words; return [w.severity[row[1]], w.status[row[2]], `${w.rule[row[0]]} ${w.vpc_id[row[3]]}`, row[4], row[5], row[6], row[7], row[8], row[9], row[10], `${w.controls[row[12]]} · ${row[11]}`, w.exception[row[13]]]; }
   key(place, column) { const cell = this.cells(this.all[place])[column]; return column === 0 ? this.severities.indexOf(cell) : typeof cell === "string" ? cell.toLowerCase() : cell; }
   matches(place, words, severity) { return words.every((word) => this.texts[place].includes(word)) && (!severity || this.words.severity[this.all[place][1]] === severity); }
   show(places) { this.shown = places; this.page = 0; this.draw(); return places.length; }
@@ -35,14 +36,19 @@ class Island { // of findings that are kept as cells
     this.place.textContent = `page ${count(this.page + 1)} of ${count(last + 1)}`;
   }
   row(row) {
-    const cells = this.cells(row), made = element("tr", undefined, cells[8]);
+    const cells = this.cells(row), made = element("tr", undefined, cells[1]);
     cells.slice(0, 9).forEach((cell, column) => {
       const td = element("td");
       if (column === 0) td.append(element("span", cell, `chip ${cell}`));
-      else if (column === 1) td.append(this.words.rule[row[0]], element("br"), element("span", this.words.vpc_id[row[3]], "quiet"));
-      else if (column === 3) { td.className = "told"; td.append(cell); if (cells[9]) { const details = element("details"); details.append(element("summary", "evidence"), element("p", cells[9], "examples"), element("p", cells[10], "quiet")); td.append(details); } }
-      else if (column === 4 || column === 5) { td.className = "number"; td.textContent = column === 5 ? humanBytes(cell) : count(cell); if (column === 5) td.title = `${count(cell)} bytes`; }
-      else { td.textContent = cell; if (column === 6 || column === 7) td.className = "time"; if (column === 2) td.className = "subject"; }
+      else if (column === 2) td.append(this.words.rule[row[0]], element("br"), element("span", this.words.vpc_id[row[3]], "quiet"));
+      else if (column === 4) {
+        td.className = "told"; td.append(cell);
+        if (cells[9]) { const details = element("details"); details.append(element("summary", "evidence"), element("p", cells[9], "examples")); td.append(details); }
+        td.append(element("p", cells[10], "named"));
+        if (cells[11]) td.append(element("p", cells[11], "named"));
+      }
+      else if (column === 5 || column === 6) { td.className = "number"; td.textContent = column === 6 ? humanBytes(cell) : count(cell); if (column === 6) td.title = `${count(cell)} bytes`; }
+      else { td.textContent = cell; if (column === 7 || column === 8) td.className = "time"; if (column === 3) td.className = "subject"; }
       made.append(td);
     });
     return made;

@@ -121,11 +121,17 @@ def measures(judged: Judged, subnet_bytes: Iterable[Row], covered: Row) -> dict[
 
 
 def changes(today: Mapping[str, int], findings: Sequence[Row], before: Sequence[Before]) -> dict[str, Any]:
-    """Against yesterday and the days before: the measures, and findings that came, went and stayed."""
-    ids = {one["finding_id"] for one in findings}
-    last = before[0].findings if before else ()
+    """Against yesterday and the days before: the measures, and findings that came, went and stayed, of those that count."""
+    ids = {one["finding_id"] for one in findings if one["status"] != SUPPRESSED}
+    covered = {(one["rule"], one["subject"]) for one in findings if one["status"] == SUPPRESSED}
+    last = [one for one in (before[0].findings if before else ()) if one["status"] != SUPPRESSED]
     then = {one["finding_id"] for one in last}
-    gone = [{name: one[name] for name in ("finding_id", "rule", "severity", "subject")} for one in last if one["finding_id"] not in ids]
+    gone = [
+        {name: one[name] for name in ("finding_id", "rule", "severity", "subject")}
+        | ({"suppressed": True} if (one["rule"], one["subject"]) in covered else {})
+        for one in last
+        if one["finding_id"] not in ids
+    ]
     return {
         "against": [one.day for one in before],
         "measures": [
@@ -203,19 +209,33 @@ def translators(behind: pa.Table) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda one: tuple(str(one[name]) for name in names))
 
 
-def refused(counted: Counted, covered: Iterable[Row]) -> dict[str, Any]:
+def refused(counted: Counted, presence: Presence, objects: Iterable[Row]) -> dict[str, Any]:
     """Refused connections: how many, how many from inside, by which reason, and whose."""
+    without = _without_reason(presence, objects)
     seen = [row for row in counted.evidence.to_pylist() if row["state"] == "rejected"]
     reasons: dict[str, int] = defaultdict(int)
     for row in seen:
-        reasons[row["reject_reason"] or "security group or network ACL"] += row["connections"]
+        reasons[row["reject_reason"] or without] += row["connections"]
     return {
         "connections": sum(row["connections"] for row in seen),
-        "records": sum(row["rejected"] for row in covered),
+        "records": sum(row["rejected"] for row in presence.coverage),
         "from_inside": sum(row["connections"] for row in seen if row["initiator_scope"] in OWN_SCOPES),
         "reasons": [{"reason": name, "connections": count} for name, count in sorted(reasons.items())],
         "top": counted.refused.to_pylist(),
     }
+
+
+def _without_reason(presence: Presence, objects: Iterable[Row]) -> str:
+    """What a refusal without a reason means, by whether the flow logs that show refusals have the field `reject-reason`."""
+    seen = {row["flow_log_id"] for row in presence.interfaces}
+    showing = {row["flow_log_id"] for row in presence.interfaces if row["shows_reject"]}
+    formats = {
+        row["log_format"] for row in objects if row["log_format"] and (row["flow_log_id"] in showing or row["flow_log_id"] not in seen)
+    }
+    logged = {"${reject-reason}" in one for one in formats}
+    if logged == {True}:
+        return "security group or network ACL"
+    return "reason not recorded in this format" if logged == {False} else "security group, network ACL, or not recorded"
 
 
 def quality(reject_reasons: Mapping[str, int], objects: Iterable[Row], evidence: pa.Table, account: Iterable[Row]) -> dict[str, Any]:

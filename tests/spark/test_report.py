@@ -114,6 +114,7 @@ def test_a_backfill_takes_up_what_the_days_need(spark, whole, tmp_path, capsys):
     tree = LogTree.in_folder(tmp_path / "logs")
     tree.text("11T0005", [row(at("10T23:59:00"))])
     tree.text("12T0005", [row(at("12T00:01:00"))])
+    tree.text("12T0205", [row(at("12T02:01:00"))])  # so that the whole head of that day was there to be read
     span = ["--from", DAY + timedelta(days=1), "--to", DAY + timedelta(days=2)]
     assert run(spark, tmp_path / "logs", tables, "--day", DAY + timedelta(days=1), day=None) == 0
     assert report_of(tables, DAY + timedelta(days=1))["verdict"]["provisional"]
@@ -167,14 +168,16 @@ def test_a_clean_day_is_clean_once_the_next_one_was_read(spark, tmp_path):
 def test_sign_offs_are_only_ever_added(whole):
     _, tables = whole
     warehouse, day = Warehouse.open(str(tables)), DAY - timedelta(days=1)
-    digest = report_of(tables, day)["digest"]
+    digest, known = report_of(tables, day)["digest"], report_of(tables, day)["findings"][0]["finding_id"]
     sign_off(warehouse, day, reviewer="A. Auditor", decision="rejected", now=NOW, comment="look again")
     row = sign_off(
-        warehouse, day, reviewer="A. Auditor", decision="accepted", now=NOW, digest=digest[:8], dispositions={"f": "known"}, ticket="T-1"
+        warehouse, day, reviewer="A. Auditor", decision="accepted", now=NOW, digest=digest[:8], dispositions={known: "known"}, ticket="T-1"
     )
     assert row["digest"] == digest
     found = [one for one in rows(tables, "signoffs") if one["day"] == day]
     assert sorted(one["decision"] for one in found) == ["accepted", "rejected"]
+    with pytest.raises(UsageError, match=r"disposition 'f': version .* has no such finding"):
+        sign_off(warehouse, day, reviewer="A", decision="accepted", now=NOW, dispositions={"f": "known"})
     with pytest.raises(UsageError, match="fits 0 versions"):
         sign_off(warehouse, day, reviewer="A", decision="accepted", now=NOW, digest="zz")
     with pytest.raises(UsageError, match="decision 'fine': must be one of accepted, rejected"):

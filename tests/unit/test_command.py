@@ -123,6 +123,9 @@ def test_formats_explains_fields_results_and_rules(capsys):
 
 def test_signing_off_the_latest_version_and_an_older_one(warehouse: Path, capsys):
     words = ["sign-off", "--warehouse", str(warehouse), "--day", "2026-03-10", "--reviewer", "A. Auditor", "--json"]
+    version = warehouse / "reports" / "day=2026-03-10" / "bb22"
+    version.mkdir(parents=True)
+    (version / "report.json").write_text(json.dumps({"findings": [{"finding_id": name} for name in ("4f1c", "9d2e")]}))
     assert main([*words, "--decision", "accepted", "--disposition", "4f1c=see NET-18", "--disposition", "9d2e=a=b"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert (row["digest"], row["decision"], row["dispositions"]) == ("bb22", "accepted", {"4f1c": "see NET-18", "9d2e": "a=b"})
@@ -131,6 +134,8 @@ def test_signing_off_the_latest_version_and_an_older_one(warehouse: Path, capsys
     assert main([*words, "--decision", "accepted", "--digest", "zz"]) == 1
     assert main([*words, "--decision", "accepted", "--disposition", "silent"]) == 1
     assert "'silent': write FINDING_ID=TEXT" in capsys.readouterr().err
+    assert main([*words, "--decision", "accepted", "--disposition", "0000=known"]) == 1
+    assert "disposition '0000': version bb22 of 2026-03-10 has no such finding" in capsys.readouterr().err
     words[words.index("2026-03-10")] = "2026-03-11"
     assert main([*words, "--decision", "accepted"]) == 2
 

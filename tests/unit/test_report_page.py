@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_documents import HOSTILE, clean, hostile, large, small
+from report_documents import HOSTILE, clean, finding, hostile, large, small, subnet
 
 from flowlog_udfs.errors import FlowlogError
 from flowlog_udfs.report.charts import human_bytes
@@ -75,6 +75,50 @@ def test_a_large_report_stays_under_5_mb_and_holds_every_finding() -> None:
     assert len(text.encode()) < 5_000_000
     island = json.loads(re.search(r'<script type="application/json" id="rows">(.*?)</script>', text, re.DOTALL)[1])
     assert [row[4] for row in island["rows"]] == [one["subject"] for one in document["findings"]]
+
+
+def row_texts(text: str) -> list[str]:
+    """The rows of the table of findings as text."""
+    table = re.search(r'<table class="sortable" id="t-findings">.*?</table>', text, re.DOTALL)[0]
+    return [" ".join(" ".join(Page(row).texts).split()) for row in table.split("<tbody>")[1].split("</tr>")[:-1]]
+
+
+NO_CONNECTIONS = {"rule": "coverage-gap", "connections": 0, "bytes_sent": 0, "bytes_received": 0, "examples": [], "exception": None}
+
+
+def test_every_finding_shows_its_id_its_controls_and_who_answers_for_its_exception() -> None:
+    document = small() | {"findings": [finding(0, **NO_CONNECTIONS), finding(1)]}
+    gap, covered = row_texts(render(document))
+    assert "NIST 800-53 SC-7 · 0000000000000000" in gap
+    assert "NIST 800-53 SC-7 · 0000000000000001" in covered
+    assert "Exception T-1: owner o, approved by a, until 2026-12-31" in covered
+
+
+def test_no_finding_of_a_large_report_loses_them() -> None:
+    document = large()
+    document["findings"][0] |= NO_CONNECTIONS
+    document["findings"][1]["examples"] *= 3
+    text = render(document)
+    assert all(f"NIST 800-53 SC-7 · {one['finding_id']}" in row for row, one in zip(row_texts(text), document["findings"], strict=False))
+    island = json.loads(re.search(r'<script type="application/json" id="rows">(.*?)</script>', text, re.DOTALL)[1])
+    for row, one in zip(island["rows"], document["findings"], strict=True):
+        assert row[11] == one["finding_id"]
+        assert island["words"]["controls"][row[12]] == "NIST 800-53 SC-7"
+        told = "Exception T-1: owner o, approved by a, until 2026-12-31 (n)" if one["exception"] else ""
+        assert island["words"]["exception"][row[13]] == told
+    assert island["rows"][1][10].endswith("; 2 more in report.json")
+
+
+def test_status_stands_beside_severity() -> None:
+    assert re.search(r"Severity</th><th[^>]*>Status</th>", render(small()))
+    assert row_texts(render(small()))[1].startswith("high suppressed admin-from-internet")
+
+
+def test_charts_say_that_skipped_hours_are_lower_bounds() -> None:
+    told = "hours with SKIPDATA are lower bounds"
+    text = render(small())
+    assert [told in caption for caption in re.findall(r"<figcaption>(.*?)</figcaption>", text)] == [True, True]
+    assert told not in render(small() | {"subnets": [subnet(0)]})
 
 
 def test_nothing_is_loaded_from_outside() -> None:
