@@ -6,7 +6,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
 
-.PHONY: help setup setup-s3 demo demo-s3 test test-slow test-sail check bench docs notebooks zip lock clean
+.PHONY: help setup setup-s3 demo demo-s3 test test-slow soak test-sail check bench docs notebooks zip lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,8 @@ test: setup ## the test suite
 	@pytest
 test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
+soak: setup-s3 ## the long form of the tests of faults and of bad input; prints the figures of docs/reliability.md
+	@pytest -m slow --soak tests/faults tests/fuzzing
 test-sail: setup ## the Spark tests on Sail, without a JVM
 	@$$(.ci/sail) -m pytest --engine sail tests/spark
 check: setup ## formatting, lint, types

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -38,6 +39,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine", choices=ENGINES, default=ENGINES[0], help="what computes in the tests (sail: in the environment of .ci/sail)"
     )
+    parser.addoption("--soak", action="store_true", help="the long form of the tests of faults and of bad input")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print how much was tried: the figures of docs/reliability.md."""
+    if figures := config.stash[_FIGURES]:
+        terminalreporter.section("tried")
+        for what, count in sorted(figures.items()):
+            terminalreporter.write_line(f"{count:>14,} {what}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = Counter()
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether to try much, which takes hours: `make soak`."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
+def tried(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """`tried("lines fuzzed", 1_000)` adds to what the run prints at its end."""
+    return lambda what, count: request.config.stash[_FIGURES].update({what: count})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -183,3 +209,4 @@ def queue(s3: Callable[[], str], s3_server: str, monkeypatch: pytest.MonkeyPatch
 
 
 _numbers = count()
+_FIGURES = pytest.StashKey[Counter[str]]()
