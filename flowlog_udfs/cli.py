@@ -141,8 +141,10 @@ def _run_days(spark: SparkSession, days: Sequence[DayArguments], steps: dict[str
                 return worst
     for day in sorted({arguments.selection.day for arguments in days} - touched - failed):
         _say(f"{day}: run before from the same inputs, passed over")
-    reported = [one for one in days if one.selection.day not in failed] if days[0].until in (None, STEP_NAMES[-1]) else []
-    for arguments in reported if STEP_NAMES[-1] in steps else ():
+    reports = STEP_NAMES[-1] in steps and days[0].until in (None, STEP_NAMES[-1])
+    for arguments in days if reports else ():
+        if arguments.selection.day in failed:
+            continue
         try:
             _refuse_grave_findings(arguments)
         except Exception as error:

@@ -130,7 +130,9 @@ def ingest_day(
     kept = (REJECTS,) if broken else (RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)
     own = pa.Table.from_pylist([row.to_dict() for row in objects], OBJECT_COLUMNS)
     seen = handed_back(outcomes.column("seen"))
-    covered = coverage(selection.day, objects, seen, late_hours=config.ingest.late_hours, skipped=listing.skipped, inventory=inventory)
+    only = selection.accounts, selection.regions
+    hours = config.ingest.late_hours
+    covered = coverage(selection.day, objects, seen, late_hours=hours, skipped=listing.skipped, inventory=inventory, only=only)
     for one, rows in ((OBJECTS, own), (COVERAGE_TABLE, covered)):
         warehouse.replace_day(one, selection.day, warehouse.write_rows(one, selection.day, rows), inputs=inputs, now=now)
     for table in _WRITTEN_BY_TASKS.values():
