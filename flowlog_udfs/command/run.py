@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(given: argparse.Namespace, output: Output) -> int:
     """Submit the job; as JSON, its status and what the ledger says of each day."""
-    from flowlog_udfs.cli import days_given
+    from flowlog_udfs.day_arguments import days_given
 
     # Wrong files and values are told here already: Spark takes seconds to start.
     days = days_given(given)
