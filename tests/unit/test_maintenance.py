@@ -138,7 +138,7 @@ def test_rows_of_other_releases(warehouse: Warehouse):
 
 def test_sign_offs_are_never_written_anew(warehouse: Warehouse):
     for reviewer in ("A", "B"):
-        rows = [{name: None for name in SIGNOFFS.names} | {"reviewer": reviewer, "dispositions": []}]
+        rows = [dict.fromkeys(SIGNOFFS.names) | {"reviewer": reviewer, "dispositions": []}]
         warehouse.append(SIGNOFFS_TABLE, DAY, pa.Table.from_pylist(rows, SIGNOFFS), now=NOW)
     before = files_of(warehouse)
     assert keep_up(warehouse)["signoffs"].merged == []
