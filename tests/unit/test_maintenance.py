@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +17,7 @@ from deltalake import DeltaTable
 
 from flowlog_udfs import compaction, delta, delta_log
 from flowlog_udfs.cli import run_maintenance
+from flowlog_udfs.command import main
 from flowlog_udfs.compaction import conformed
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.ingest import OBJECTS, REJECTS
@@ -293,3 +296,21 @@ def test_only_the_days_asked_for_are_merged(warehouse: Warehouse):
     assert run_maintenance("test", ["--warehouse", warehouse.url, "--day", str(DAY + DAYS)]) == 0
     assert [day for day, _ in warehouse.part_keys(REJECTS)].count(DAY + DAYS) == 1
     assert [day for day, _ in warehouse.part_keys(REJECTS)].count(DAY) == 2
+
+
+def test_the_command_tells_it_as_json(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]):
+    fill(warehouse, DAY)
+    assert main(["maintain", "--warehouse", warehouse.url, "--json"]) == 0
+    told = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert set(told) == {"rejects", ""}
+    assert [(one["day"], one["files"]) for one in told["rejects"]["merged"]] == [(str(DAY), 4)]
+
+
+def test_what_was_done_is_logged_and_measured(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]):
+    fill(warehouse, DAY)
+    assert run_maintenance("test", ["--warehouse", warehouse.url, "--log-format", "json", "--metrics", "-"]) == 0
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.err.splitlines()]
+    assert [line["event"] for line in lines] == ["run_started", "maintained", "maintained", "run_done"]
+    assert lines[1]["counts"]["merged_files"] == 4
+    assert re.search(r"^flowlog_merged_files\{.*\} 4\.0$", told.out, re.M)

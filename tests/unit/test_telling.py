@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flowlog_udfs.cli import run_steps
+from flowlog_udfs.command.submission import _ENDS, _said
 from flowlog_udfs.config import Config, CostConfig, load_config
 from flowlog_udfs.counts import REASONS
 from flowlog_udfs.day_arguments import DayArguments
@@ -269,3 +270,13 @@ def test_reasons_are_those_of_the_documentation():
     from flowlog_udfs.meanings import REJECTS
 
     assert set(re.findall(r"\w+_\w+", REJECTS["reason"])) == set(REASONS)
+
+
+def test_the_bar_moves_by_either_form(run: Callable[..., int], capsys: pytest.CaptureFixture[str]):
+    assert run(step) == 0
+    as_text = capsys.readouterr().err.splitlines()
+    assert run(step, "--log-format", "json") == 0
+    as_json = [_said(line) for line in capsys.readouterr().err.splitlines()]
+    assert as_text[0] in as_json
+    assert [bool(_ENDS.match(line)) for line in (as_text[1], as_json[2])] == [True, True]
+    assert _said("{not JSON") == "{not JSON"
