@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from logtree import LogTree, at, nasty_day, packed, row
+from logtree import LogTree, at, packed, row
 from prometheus_client.parser import text_string_to_metric_families
 from pyspark.sql import SparkSession
-from running import RunDay, submit
+from running import submit
 from stored import log_entries, rows
 
 from flowlog_udfs.catalog import TABLES
@@ -101,16 +101,6 @@ def test_upkeep_changes_no_row_and_the_day_verifies(spark, days: Days, tmp_path,
     # Nothing was replaced, and nothing is left.
     assert contents(mine.tables) == files
     assert not list(mine.tables.glob("_verify-*"))
-
-
-def test_upkeep_of_parquet_tables_changes_no_row(run: RunDay, tmp_path, capsys):
-    nasty_day(LogTree.in_folder(tmp_path / "logs"))
-    assert run(tmp_path / "logs", tmp_path / "tables", "--table-format", "parquet") == 0
-    before = stored(tmp_path / "tables")
-    capsys.readouterr()
-    assert run_maintenance("test", ["--warehouse", str(tmp_path / "tables"), "--table-format", "parquet"]) == 0
-    assert "merged" in capsys.readouterr().out
-    assert stored(tmp_path / "tables") == before
 
 
 def test_the_job_runs_by_spark_submit(days: Days, tmp_path):
