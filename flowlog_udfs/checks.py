@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from flowlog_udfs.config import IngestConfig
 from flowlog_udfs.errors import ReconciliationError
 from flowlog_udfs.keys import Listing
-from flowlog_udfs.objects import FAILED, ObjectRow
+from flowlog_udfs.objects import FAILED, LARGEST_SUM, ObjectRow
 from flowlog_udfs.parts import PartFile
 
 
@@ -30,7 +30,7 @@ def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str
 
 
 def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | None:
-    """Why the day must not be published by the limits of `[ingest]`, or None."""
+    """Why the day must not be published, or None: the limits of `[ingest]`, and sums that no BIGINT holds and that would wrap around."""
     failed = sum(row.status == FAILED for row in objects)
     if failed > config.max_failed_share * len(objects):
         return f"{failed} of {len(objects)} objects failed, more than [ingest] max_failed_share = {config.max_failed_share}"
@@ -38,4 +38,8 @@ def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | No
     lines = sum(row.records + row.rejects + row.other_day for row in objects)
     if rejects > config.max_rejected_share * lines:
         return f"{rejects} of {lines} lines were rejected, more than [ingest] max_rejected_share = {config.max_rejected_share}"
+    for measure in ("bytes", "packets"):
+        if sum(getattr(row, measure) for row in objects) > LARGEST_SUM:
+            most = max(objects, key=lambda row: getattr(row, measure))
+            return f"the day's {measure} add up to more than {LARGEST_SUM}; most are in {most.key}, which no interface can have moved"
     return None

@@ -19,7 +19,7 @@ from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
 from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.engines import ENGINES, engine_session
-from flowlog_udfs.errors import DayLimitError, FlowlogError, StorageError, UsageError
+from flowlog_udfs.errors import DayLimitError, FlowlogError, StorageError, UsageError, one_line
 from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.key_lists import refuse_wrong_keys
@@ -196,7 +196,7 @@ def _status(error: Exception) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"flowlog: {line}", file=sys.stderr, flush=True)
+    print(f"flowlog: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 def _reason(message: str) -> str:
