@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from flowlog_udfs.config import IngestConfig
 from flowlog_udfs.errors import ReconciliationError
 from flowlog_udfs.keys import Listing
-from flowlog_udfs.objects import FAILED, LARGEST_SUM, ObjectRow
+from flowlog_udfs.objects import FAILED, ObjectRow
 from flowlog_udfs.parts import PartFile
+
+
+LARGEST_DAY = 2**62
+"""The most bytes or packets of a day: all sums of a day are of some of its records, so none of them reaches what a BIGINT holds."""
 
 
 def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str, Sequence[PartFile]]) -> None:
@@ -30,7 +34,7 @@ def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str
 
 
 def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | None:
-    """Why the day must not be published, or None: the limits of `[ingest]`, and sums that no BIGINT holds and that would wrap around."""
+    """Why the day must not be published, or None: the limits of `[ingest]`, and `LARGEST_DAY`."""
     failed = sum(row.status == FAILED for row in objects)
     if failed > config.max_failed_share * len(objects):
         return f"{failed} of {len(objects)} objects failed, more than [ingest] max_failed_share = {config.max_failed_share}"
@@ -39,7 +43,7 @@ def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | No
     if rejects > config.max_rejected_share * lines:
         return f"{rejects} of {lines} lines were rejected, more than [ingest] max_rejected_share = {config.max_rejected_share}"
     for measure in ("bytes", "packets"):
-        if sum(getattr(row, measure) for row in objects) > LARGEST_SUM:
+        if sum(getattr(row, measure) for row in objects) > LARGEST_DAY:
             most = max(objects, key=lambda row: getattr(row, measure))
-            return f"the day's {measure} add up to more than {LARGEST_SUM}; most are in {most.key}, which no interface can have moved"
+            return f"the day's {measure} add up to more than {LARGEST_DAY}, and nobody moves so much; most are in {most.key}"
     return None

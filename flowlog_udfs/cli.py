@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -25,9 +26,11 @@ from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.key_lists import refuse_wrong_keys
 from flowlog_udfs.keys import open_source
 from flowlog_udfs.notices import Notices
+from flowlog_udfs.peers import AwsRanges
 from flowlog_udfs.policy.findings import FINDINGS_TABLE, SUPPRESSED
 from flowlog_udfs.policy.loading import load_policy
 from flowlog_udfs.policy.model import SEVERITIES, Policy
+from flowlog_udfs.services import load_services
 from flowlog_udfs.tables import Warehouse
 
 
@@ -65,6 +68,7 @@ def days_given(given: argparse.Namespace) -> list[DayArguments]:
     wanted = _days(given)
     inventory = load_inventory(given.inventory) if given.inventory else None
     config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
+    _refuse_wrong_lists(config)
     if given.keys:
         refuse_wrong_keys(given.keys, given.source)
     elif given.source:
@@ -84,6 +88,14 @@ def days_given(given: argparse.Namespace) -> list[DayArguments]:
         )
         for day in wanted
     ]
+
+
+def _refuse_wrong_lists(config: Config) -> None:
+    """Read the lists that settings name, so that a wrong one is told before a day is read and not after."""
+    if config.attribution.services:
+        load_services(Path(config.attribution.services))
+    if config.attribution.ip_ranges:
+        AwsRanges.load(Path(config.attribution.ip_ranges))
 
 
 def _days(given: argparse.Namespace) -> list[date]:

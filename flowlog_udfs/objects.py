@@ -30,7 +30,7 @@ from flowlog_udfs.values import TEXT_TYPE, BadValues, checked_columns, parse_typ
 
 PARQUET_ROWS = 131_072
 LARGEST_SUM = 2**63 - 1
-"""What a BIGINT holds: an object whose bytes or packets add up to more is refused, and so is such a day."""
+"""What a BIGINT holds: an object whose bytes or packets add up to more is refused, for its sums would wrap around."""
 NO_RECORDS = 1_000_000
 """An object with more lines than this that are no records, and fewer that are, is refused: it is no flow log, or was made to do harm."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -56,7 +56,7 @@ class Manifest:
             content = stream.read()
         try:
             found = json.loads(content)
-            bucket, kept_in = found["sourceBucket"], found["destinationBucket"].rpartition(":")[2]
+            bucket, kept_in = found["sourceBucket"].strip(), found["destinationBucket"].rpartition(":")[2]
             taken_at = datetime.fromtimestamp(int(found["creationTimestamp"]) / 1000, timezone.utc)
             file_format, schema = found["fileFormat"], found["fileSchema"]
             files = tuple(f"s3://{kept_in}/{entry['key']}" for entry in found["files"])
@@ -119,6 +119,8 @@ def size_and_etag(size: str | int, etag: str) -> tuple[int, str]:
 
     The tag goes back to S3 in a header, where it must not be able to say more.
     """
+    if not isinstance(size, str | int):
+        raise ValueError(f"size {size!r}")
     found, tag = int(size), etag.strip('"')
     if not 0 <= found < 1 << 63 or not re.fullmatch("[!-~]*", tag):
         raise ValueError(f"size {size!r}, ETag {etag!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
@@ -63,6 +64,7 @@ CHOICES = {
 }
 MOST = 2**63 - 1
 """What a rule's numbers are compared with is a BIGINT."""
+_PORTS = re.compile(r"([a-z]+)(?:/([0-9]{1,5})(?:-([0-9]{1,5}))?)?")
 _ENDS = {"from": "source", "to": "target"}
 _OF_RULES = {"kind", "title", "severity", "controls", "enabled", "blind_spots"}
 _APPROVAL = ("owner", "approver", "business_need", "ticket")
@@ -230,12 +232,11 @@ def _ports(where: str, value: Any) -> Ports:
     """`tcp/22`, `udp/137-138`, or a protocol by itself for all its ports."""
     found = []
     for text in _texts(where, value):
-        protocol, _, numbers = text.partition("/")
-        first, _, last = numbers.partition("-")
-        low, high = (first, last or first) if numbers else ("0", "65535")
-        if protocol not in PROTOCOLS or not (low.isdecimal() and high.isdecimal()) or not int(low) <= int(high) <= 65_535:
+        named = _PORTS.fullmatch(text)
+        low, high = (int(named[2] or 0), int(named[3] or named[2] or 65_535)) if named else (0, 0)
+        if not named or named[1] not in PROTOCOLS or not low <= high <= 65_535:
             raise UsageError(f"{where} = {text!r}: is no port; write tcp/22, udp/137-138 or tcp")
-        found.append((PROTOCOLS[protocol], int(low), int(high)))
+        found.append((PROTOCOLS[named[1]], low, high))
     return Ports(tuple(found))
 
 

@@ -13,7 +13,7 @@ from flowlog_udfs import ec2
 from flowlog_udfs.config import AttributionConfig, IngestConfig
 from flowlog_udfs.policy.loading import _ENDS, CHOICES, KINDS
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 APPROVAL = {"owner": "o", "approver": "a", "business_need": "n", "ticket": "T-1", "starts": date(2026, 1, 1), "expires": date(2027, 1, 31)}
 FITTING = {
@@ -86,30 +86,42 @@ def ip_ranges() -> dict[str, Any]:
     }
 
 
-def wrong_types(good: Mapping[str, Any], others: tuple[Any, ...]) -> Iterator[tuple[Path, Any, dict[str, Any]]]:
+def wrong_types(good: Mapping[str, Any], others: tuple[Any, ...]) -> Iterator[tuple[Place, Any, dict[str, Any]]]:
     """For each place of a document each value of another type: the place, the value, and the whole with it."""
     for path, value in _places(good):
         for other in others:
             alike = type(other) is type(value) or (type(value) is float and type(other) is int)
             if not alike:
-                yield path, other, _with(good, path, other)
+                yield path, other, put(good, path, other)
 
 
-def unknown_neighbours(good: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def unknown_neighbours(good: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     """A key that nobody knows beside the known ones, in each table."""
     for path, value in [((), good), *_places(good)]:
         if isinstance(value, dict):
-            yield (*path, "unheard_of"), _with(good, (*path, "unheard_of"), "x")
+            yield (*path, "unheard_of"), put(good, (*path, "unheard_of"), "x")
 
 
-def _places(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def without(good: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Each place left out."""
+    for path, _ in _places(good):
+        made = copy.deepcopy(dict(good))
+        at: Any = made
+        for name in path[:-1]:
+            at = at[name]
+        del at[path[-1]]
+        yield path, made
+
+
+def _places(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, one in inner:
         yield (*path, name), one
         yield from _places(one, (*path, name))
 
 
-def _with(good: Mapping[str, Any], path: Path, value: Any) -> dict[str, Any]:
+def put(good: Mapping[str, Any], path: Place, value: Any) -> dict[str, Any]:
+    """A document with another value at a place."""
     made: Any = copy.deepcopy(dict(good))
     at = made
     for name in path[:-1]:
@@ -135,6 +147,6 @@ def _inline(value: Any) -> str:
     return value.isoformat() if isinstance(value, date | datetime) else json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def names_of(path: Path) -> list[str]:
+def names_of(path: Place) -> list[str]:
     """The keys on the way to a place."""
     return [str(name) for name in path if isinstance(name, str)]

@@ -25,10 +25,7 @@ from flowlog_udfs.objects import LISTED_COLUMNS, ObjectRow, ReadPlan, read_objec
 from flowlog_udfs.storage import StoredObject
 from flowlog_udfs.tables import Warehouse
 
-KEY = (
-    "AWSLogs/123456789012/vpcflowlogs/us-east-1/2026/03/10/"
-    "123456789012_vpcflowlogs_us-east-1_fl-1_20260310T0005Z_0000000a.log.gz"
-)
+KEY = "AWSLogs/123456789012/vpcflowlogs/us-east-1/2026/03/10/123456789012_vpcflowlogs_us-east-1_fl-1_20260310T0005Z_0000000a.log.gz"
 LINE = b"2 123456789012 eni-0f1 10.0.1.5 203.0.113.5 40000 443 6 12 840 1773100860 1773100919 ACCEPT OK\n"
 HEADER = DEFAULT_FORMAT.header().encode() + b"\n"
 MEGABYTES = 512
@@ -164,4 +161,3 @@ def read_parquet() -> Callable[[bytes, int], int]:
         return row.records
 
     return read
-
