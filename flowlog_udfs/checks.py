@@ -10,7 +10,6 @@ from flowlog_udfs.keys import Listing
 from flowlog_udfs.objects import FAILED, ObjectRow
 from flowlog_udfs.parts import PartFile
 
-
 LARGEST_DAY = 2**62
 """The most bytes or packets of a day: all sums of a day are of some of its records, so none of them reaches what a BIGINT holds."""
 

@@ -18,8 +18,18 @@ Place = tuple[str | int, ...]
 APPROVAL = {"owner": "o", "approver": "a", "business_need": "n", "ticket": "T-1", "starts": date(2026, 1, 1), "expires": date(2027, 1, 31)}
 FITTING = {
     **{name: words[0] for name, words in CHOICES.items()},
-    **{"source": "own", "target": "internet", "ports": ["tcp/22"], "states": ["established"], "approved": ["10.0.0.0/8"]},
-    **{"unencrypted": True, "factor": 2.5, "least": 3, "least_bytes": 5, "days": 7, "least_days": 3, "least_minutes": 60},
+    "source": "own",
+    "target": "internet",
+    "ports": ["tcp/22"],
+    "states": ["established"],
+    "approved": ["10.0.0.0/8"],
+    "unencrypted": True,
+    "factor": 2.5,
+    "least": 3,
+    "least_bytes": 5,
+    "days": 7,
+    "least_days": 3,
+    "least_minutes": 60,
 }
 """A value for each parameter of a rule, whatever its kind."""
 
@@ -41,7 +51,12 @@ def policy() -> dict[str, Any]:
     written = {name: key for key, name in _ENDS.items()}
     rules = {
         f"mine-{kind}": {
-            **{"kind": kind, "title": "t", "severity": "low", "controls": ["c"], "enabled": True, "blind_spots": ["b"]},
+            "kind": kind,
+            "title": "t",
+            "severity": "low",
+            "controls": ["c"],
+            "enabled": True,
+            "blind_spots": ["b"],
             **{written.get(one.name, one.name) if kind == "connections" else one.name: FITTING[one.name] for one in fields(made)},
         }
         for kind, made in KINDS.items()
@@ -81,8 +96,10 @@ def ip_ranges() -> dict[str, Any]:
     """ip-ranges.json."""
     one = {"region": "us-east-1", "service": "S3", "network_border_group": "us-east-1"}
     return {
-        **{"syncToken": "1773100800", "createDate": "2026-03-10-00-00-00"},
-        **{"prefixes": [{"ip_prefix": "192.0.2.0/24", **one}], "ipv6_prefixes": [{"ipv6_prefix": "2001:db8::/32", **one}]},
+        "syncToken": "1773100800",
+        "createDate": "2026-03-10-00-00-00",
+        "prefixes": [{"ip_prefix": "192.0.2.0/24", **one}],
+        "ipv6_prefixes": [{"ipv6_prefix": "2001:db8::/32", **one}],
     }
 
 

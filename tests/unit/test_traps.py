@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowlog_udfs import blocks, objects
 from flowlog_udfs import lines as parsing
-from flowlog_udfs import blocks
 from flowlog_udfs.fields import FIELDS, TGW_FIELDS
 from flowlog_udfs.formats import DEFAULT_FORMAT, LogFormat
 from flowlog_udfs.lines import MAX_LINE_BYTES
