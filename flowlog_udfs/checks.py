@@ -10,6 +10,9 @@ from flowlog_udfs.keys import Listing
 from flowlog_udfs.objects import FAILED, ObjectRow
 from flowlog_udfs.parts import PartFile
 
+LARGEST_DAY = 2**62
+"""The most bytes or packets of a day: all sums of a day are of some of its records, so none of them reaches what a BIGINT holds."""
+
 
 def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str, Sequence[PartFile]]) -> None:
     """Every listed object has one row, every line of it is accounted for, and every record and reject is in a part file.
@@ -30,7 +33,7 @@ def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str
 
 
 def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | None:
-    """Why the day must not be published by the limits of `[ingest]`, or None."""
+    """Why the day must not be published, or None: the limits of `[ingest]`, and `LARGEST_DAY`."""
     failed = sum(row.status == FAILED for row in objects)
     if failed > config.max_failed_share * len(objects):
         return f"{failed} of {len(objects)} objects failed, more than [ingest] max_failed_share = {config.max_failed_share}"
@@ -38,4 +41,8 @@ def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | No
     lines = sum(row.records + row.rejects + row.other_day for row in objects)
     if rejects > config.max_rejected_share * lines:
         return f"{rejects} of {lines} lines were rejected, more than [ingest] max_rejected_share = {config.max_rejected_share}"
+    for measure in ("bytes", "packets"):
+        if sum(getattr(row, measure) for row in objects) > LARGEST_DAY:
+            most = max(objects, key=lambda row: getattr(row, measure))
+            return f"the day's {measure} add up to more than {LARGEST_DAY}, and nobody moves so much; most are in {most.key}"
     return None

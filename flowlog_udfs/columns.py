@@ -33,6 +33,12 @@ def numbers(column: pa.ChunkedArray | pa.Array, absent: int) -> Ints:
     return np.asarray(values).astype(np.int64, copy=False)
 
 
+def total(column: pa.ChunkedArray | pa.Array) -> int:
+    """The sum of a column of whole numbers, null as 0, however large: Arrow and numpy let sums of 64 bits wrap around."""
+    values = numbers(column, 0)
+    return (int((values >> 32).sum()) << 32) + int((values & 0xFFFF_FFFF).sum())
+
+
 def codes(column: pa.ChunkedArray | pa.Array) -> tuple[Ints, pa.Array]:
     """A text column as (codes, the texts they stand for); code -1 is null."""
     values = as_array(column)

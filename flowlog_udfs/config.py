@@ -6,21 +6,15 @@ Spark's settings have no place here: they belong to `spark-*.conf` or `--conf`.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowlog_udfs.documents import read_toml
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.formats import DEFAULT_FORMAT, LogFormat
 from flowlog_udfs.networks import NetworksConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 Section = TypeVar("Section", "IngestConfig", "AttributionConfig", "CostConfig")
 
@@ -48,7 +42,7 @@ class IngestConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"[ingest] {name} = {value}: must be between {low} and {high}")
-        LogFormat.parse(self.cloudwatch_format)
+        _format("[ingest] cloudwatch_format", self.cloudwatch_format)
 
 
 @dataclass(frozen=True)
@@ -109,19 +103,14 @@ def load_config(path: str | None) -> Config:
     """Read a configuration file (None: all defaults); raises `UsageError` naming file, key, value and remedy."""
     if path is None:
         return Config()
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    tables = read_toml(Path(path))
     try:
         _refuse_unknown(tables, {"ingest", "formats", "networks", "attribution", "cost"}, "section")
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise UsageError(f"[{name}] = {table!r}: must be a section")
         formats = {
-            flow_log_id: LogFormat.parse(_typed(f"[formats] {flow_log_id}", text, str))
+            flow_log_id: _format(f"[formats] {flow_log_id}", _typed(f"[formats] {flow_log_id}", text, str))
             for flow_log_id, text in sorted(tables.get("formats", {}).items())
         }
         networks = tables.get("networks", {})
@@ -135,6 +124,13 @@ def load_config(path: str | None) -> Config:
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _format(name: str, text: str) -> LogFormat:
+    try:
+        return LogFormat.parse(text)
+    except UsageError as error:
+        raise UsageError(f"{name} = {text!r}: {error}") from error
 
 
 def _section(kind: type[Section], name: str, table: dict[str, Any]) -> Section:

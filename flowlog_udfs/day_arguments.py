@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -19,8 +20,10 @@ from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.key_lists import refuse_wrong_keys
 from flowlog_udfs.keys import open_source
 from flowlog_udfs.notices import Notices
+from flowlog_udfs.peers import AwsRanges
 from flowlog_udfs.policy.loading import load_policy
 from flowlog_udfs.policy.model import Policy
+from flowlog_udfs.services import load_services
 from flowlog_udfs.tables import Warehouse
 
 
@@ -61,6 +64,7 @@ def days_given(given: argparse.Namespace) -> list[DayArguments]:
     wanted = days_of(given)
     inventory = load_inventory(given.inventory) if given.inventory else None
     config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
+    _refuse_wrong_lists(config)
     if given.keys:
         refuse_wrong_keys(given.keys, given.source)
     elif given.source:
@@ -81,6 +85,14 @@ def days_given(given: argparse.Namespace) -> list[DayArguments]:
         )
         for day in wanted
     ]
+
+
+def _refuse_wrong_lists(config: Config) -> None:
+    """Read the lists that settings name, so that a wrong one is told before a day is read and not after."""
+    if config.attribution.services:
+        load_services(Path(config.attribution.services))
+    if config.attribution.ip_ranges:
+        AwsRanges.load(Path(config.attribution.ip_ranges))
 
 
 def days_of(given: argparse.Namespace) -> list[date]:

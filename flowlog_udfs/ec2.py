@@ -26,7 +26,12 @@ def _of_type(kind: type, name: str) -> Check:
     return lambda value: None if type(value) is kind else f"must be {name}"
 
 
-TEXT, NUMBER, FLAG = _of_type(str, "text"), _of_type(int, "a whole number"), _of_type(bool, "true or false")
+def _text(value: Any) -> str | None:
+    # JSON can spell halves of characters (surrogates), which no table can hold.
+    return None if isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value) else "must be text"
+
+
+TEXT, NUMBER, FLAG = _text, _of_type(int, "a whole number"), _of_type(bool, "true or false")
 
 
 def _address(value: Any) -> str | None:
@@ -148,7 +153,8 @@ def checked(answers: Any, where: str) -> Answers:
     for name, shape in SHAPES.items():
         id = next(iter(shape)).removesuffix("*")
         found: dict[str, Any] = {}
-        for item in sorted(_many(answers.get(name) or [], shape, f"{where}: {name}"), key=lambda item: (len(text(item)), text(item))):
+        given = [] if answers.get(name) is None else answers[name]
+        for item in sorted(_many(given, shape, f"{where}: {name}"), key=lambda item: (len(text(item)), text(item))):
             found[item[id]] = item
         kept[name] = [found[id] for id in sorted(found)]
     return kept
@@ -164,9 +170,10 @@ def _utc(value: Any, where: str) -> str:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
         if moment.tzinfo is None:
             raise ValueError
-    except (ValueError, TypeError, AttributeError):
+        moment = moment.astimezone(timezone.utc)
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise UsageError(f"{where}: TakenAt = {value!r}: must be a time with its zone, like 2026-01-05T23:40:00Z") from None
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}".rjust(20, "0")
 
 
 def _many(values: Any, shape: Mapping[str, Any], where: str) -> list[Answers]:

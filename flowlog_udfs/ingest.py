@@ -42,7 +42,7 @@ REJECTS = Table("rejects", REJECT_COLUMNS, ("reason",))
 _WRITTEN_BY_TASKS = {table.name: table for table in (RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS)}
 
 HELD_BYTES = 192 << 20
-"""Arrow bytes of one object that are held back until it is known to be whole; a larger object gets part files of its own."""
+"""Bytes of one object's rows and rejects that are held back until it is known to be whole; a larger object gets part files of its own."""
 HELD_SIGHTINGS = 256
 """Tables of sightings that a task holds before it adds them up."""
 SMALLEST_TASK_BYTES = 4 << 20
@@ -221,7 +221,7 @@ def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehou
                 for chunk in read_object(storage, row, plan):
                     held.append(chunk)
                     sighted += [sightings(chunk.rows, row)] if chunk.rows is not None else []
-                    held_bytes += chunk.rows.nbytes if chunk.rows is not None else 0
+                    held_bytes += chunk.nbytes
                     if held_bytes > HELD_BYTES:
                         own.write(row.key, held)
                         held, held_bytes = [], 0

@@ -23,7 +23,7 @@ from typing import Any
 from botocore.client import BaseClient
 
 from flowlog_udfs import ec2
-from flowlog_udfs.errors import UsageError
+from flowlog_udfs.documents import read_json
 
 NAT_GATEWAY, REGIONAL_NAT_GATEWAY, TRANSIT_GATEWAY = "nat_gateway", "regional_nat_gateway", "transit_gateway"
 LOAD_BALANCER, NETWORK_LOAD_BALANCER, VPC_ENDPOINT = "load_balancer", "network_load_balancer", "vpc_endpoint"
@@ -158,13 +158,7 @@ class Inventory:
 
 def load_inventory(path: Path) -> Inventory:
     """Read an inventory file; raises `UsageError` naming the file, the key and the remedy."""
-    try:
-        answers = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: not valid JSON: {error}; jobs/take_inventory.py writes such a file") from error
-    return read_inventory(answers, str(path))
+    return read_inventory(read_json(path, "jobs/take_inventory.py writes such a file"), str(path))
 
 
 def describe_inventory(clients: Iterable[tuple[str, BaseClient]], taken_at: datetime) -> Inventory:

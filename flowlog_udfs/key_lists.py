@@ -27,7 +27,7 @@ from typing import IO, Any, Literal, get_args
 
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.keys import DayScope, Listing, day_folder, select_day
-from flowlog_udfs.s3_inventory import Manifest, opened, utc_time
+from flowlog_udfs.s3_inventory import Manifest, opened, size_and_etag, utc_time
 from flowlog_udfs.storage import FolderStorage, S3Storage, Storage, StoredObject, open_storage
 
 EventKind = Literal["created", "deleted", "marked"]
@@ -154,12 +154,12 @@ def _event(line: bytes, where: str, bucket: str, scope: DayScope) -> KeyEvent | 
         kind = found.get("event", "created")
         if kind not in _KINDS:
             raise UsageError(f"{where}: event {kind!r}: must be one of {', '.join(_KINDS)}")
-        size, etag = (int(found["size"]), found["etag"].strip('"')) if kind == "created" else (0, "")
+        size, etag = size_and_etag(found["size"], found["etag"]) if kind == "created" else (0, "")
         version, sequencer = found.get("version", ""), found.get("sequencer", "")
         return KeyEvent(bucket, found["key"], kind, utc_time(found["last_modified"]), size, etag, str(version), str(sequencer))
     except KeyError as error:
         raise UsageError(f"{where}: has no {error}; a line needs key, size, etag and last_modified") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{where}: is not the JSON of a key ({error}); a line needs key, size, etag and last_modified") from error
 
 

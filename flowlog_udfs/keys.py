@@ -24,17 +24,25 @@ from flowlog_udfs.storage import FolderStorage, Storage, StoredObject, open_stor
 
 Layout = Literal["plain", "hourly", "hive", "hive-hourly"]
 
+# Of letters, digits and hyphens AWS makes accounts, Regions, flow log ids and hashes; nothing else is let through to tables and terminals.
+_ID = "[A-Za-z0-9-]+"
 _ROOT = r"(?:^|/)AWSLogs/(?:o-[^/]+/)?"
-_PLAIN = r"(?P<account>[^/=]+)/vpcflowlogs/(?P<region>[^/=]+)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<day>\d{2})/(?P<rest>.*)$"
+_PLAIN = r"(?P<account>ID)/vpcflowlogs/(?P<region>ID)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<day>\d{2})/(?P<rest>.*)$"
 _HIVE = (
-    r"aws-account-id=(?P<account>[^/]+)/(?:aws-)?service=vpcflowlogs/aws-region=(?P<region>[^/]+)/"
+    r"aws-account-id=(?P<account>ID)/(?:aws-)?service=vpcflowlogs/aws-region=(?P<region>ID)/"
     r"year=(?P<year>\d{4})/month=(?P<month>\d{2})/day=(?P<day>\d{2})/(?P<rest>.*)$"
 )
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text.replace("ID", _ID), re.ASCII)
+
+
 _FOLDERS: tuple[tuple[re.Pattern[str], Layout, re.Pattern[str], Layout], ...] = (
-    (re.compile(_ROOT + _PLAIN), "plain", re.compile(r"\d{2}/"), "hourly"),
-    (re.compile(_ROOT + _HIVE), "hive", re.compile(r"hour=\d{2}/"), "hive-hourly"),
+    (_pattern(_ROOT + _PLAIN), "plain", _pattern(r"\d{2}/"), "hourly"),
+    (_pattern(_ROOT + _HIVE), "hive", _pattern(r"hour=\d{2}/"), "hive-hourly"),
 )
-_NAME = re.compile(r"[^/_]+_vpcflowlogs_[^/_]+_(fl-[^/_]+)_(\d{8}T\d{4})Z_[^/_.]+\.log(?:\.gz|\.parquet)?")
+_NAME = _pattern(r"ID_vpcflowlogs_ID_(fl-ID)_(\d{8}T\d{4})Z_ID\.log(?:\.gz|\.parquet)?")
 
 LISTING_THREADS = 16
 AWSLOGS_DEPTH = 2
@@ -97,7 +105,8 @@ def parse_key(key: str) -> FlowLogKey | None:
 @lru_cache(maxsize=4_096)
 def _flow_log_key(folder: str, flow_log_id: str, published: str) -> FlowLogKey | None:
     place = day_folder(folder)
-    if place is None or place.layout is None:
+    if place is None or place.layout is None or any("\ud800" <= sign <= "\udfff" for sign in folder):
+        # The last: a folder of a file system whose name is not UTF-8, which no table can hold.
         return None
     try:
         published_at = datetime.fromisoformat(f"{published[:4]}-{published[4:6]}-{published[6:11]}:{published[11:]}+00:00")

@@ -31,6 +31,7 @@ OBJECTS = {
     "status": "read or failed; a failed object gives no record",
     "error": "why it failed",
     "bytes": "sum of field `bytes` over the day's records",
+    "packets": "sum of field `packets` over the day's records",
     "other_days": "`other_day` by date",
     "row_sketch": "sample of hashes of its records, by which redelivered objects are known",
 }

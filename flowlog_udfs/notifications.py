@@ -20,7 +20,7 @@ from urllib.parse import unquote_plus
 from flowlog_udfs.errors import StorageError, UsageError
 from flowlog_udfs.key_lists import EventKind, KeyEvent, add_events
 from flowlog_udfs.keys import day_folder
-from flowlog_udfs.s3_inventory import utc_time
+from flowlog_udfs.s3_inventory import size_and_etag, utc_time
 from flowlog_udfs.storage import Storage
 
 HELD_MESSAGES = 10_000
@@ -145,7 +145,7 @@ def events_of(body: str) -> list[KeyEvent] | None:
     """
     try:
         return list(_events(json.loads(body)))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -185,7 +185,7 @@ def _eventbridge_event(found: Any) -> Iterator[KeyEvent]:
 
 
 def _event(kind: EventKind, bucket: str, key: str, time: str, item: Any, *, etag: str, version: str) -> KeyEvent:
-    size, tag = (int(item["size"]), item[etag].strip('"')) if kind == "created" else (0, "")
+    size, tag = size_and_etag(item["size"], item[etag]) if kind == "created" else (0, "")
     # Where a bucket keeps no versions any more, all new objects are of version null: that names none.
     named = item.get(version)
     return KeyEvent(bucket, key, kind, utc_time(time), size, tag, named if named not in (None, "null") else "", item.get("sequencer") or "")

@@ -16,23 +16,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
+from flowlog_udfs.blocks import Run, blocks, inflate, runs
+from flowlog_udfs.columns import total
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.fields import NO_VALUE
 from flowlog_udfs.formats import GZIP_MAGIC, PARQUET_MAGIC, LogFormat
 from flowlog_udfs.hashed_stream import HashedStream
-from flowlog_udfs.lines import ISO_TIME, KEPT_LINE_CHARACTERS, MAX_LINE_BYTES, Reject, find_headers, parse_lines
+from flowlog_udfs.lines import ISO_TIME, KEPT_LINE_CHARACTERS, Reject, parse_lines
 from flowlog_udfs.records import to_records
 from flowlog_udfs.redelivery import row_hashes, sketch
 from flowlog_udfs.storage import Storage
 from flowlog_udfs.values import TEXT_TYPE, BadValues, checked_columns, parse_type, typed_columns
 
-BLOCK_BYTES = 8 << 20
-"""Inflated bytes parsed at a time: large enough to amortise a call, small enough to stay in cache and memory."""
 PARQUET_ROWS = 131_072
+LARGEST_SUM = 2**63 - 1
+"""What a BIGINT holds: an object whose bytes or packets add up to more is refused, for its sums would wrap around."""
+NO_RECORDS = 1_000_000
+"""An object with more lines than this that are no records, and fewer that are, is refused: it is no flow log, or was made to do harm."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 READ, FAILED = "read", "failed"
 
+_REJECT_BYTES = 200
 _UTC = pa.timestamp("us", "UTC")
 LISTED_COLUMNS = pa.schema(
     [
@@ -59,6 +64,7 @@ OBJECT_COLUMNS = pa.schema(
         ("status", pa.string()),
         ("error", pa.string()),
         ("bytes", pa.int64()),
+        ("packets", pa.int64()),
         ("other_days", pa.map_(pa.date32(), pa.int64())),
         ("row_sketch", pa.list_(pa.int64())),
     ]
@@ -72,8 +78,9 @@ REJECT_COLUMNS = pa.schema([("object_key", TEXT_TYPE), ("line_number", pa.int64(
 class ObjectRow:
     """What table `objects` says of one object.
 
-    Counts are lines; a Parquet row is a line. `sha256` is that of the object as stored (for gzip: compressed), `bytes` the sum of field
-    bytes over its records, `other_days` splits `other_day` by date, and `row_sketch` is of the records (`redelivery.sketch`).
+    Counts are lines; a Parquet row is a line. `sha256` is that of the object as stored (for gzip: compressed), `bytes` and `packets` the
+    sums of these fields over its records, `other_days` splits `other_day` by date, and `row_sketch` is of the records
+    (`redelivery.sketch`).
     """
 
     key: str
@@ -97,6 +104,7 @@ class ObjectRow:
     status: str = READ
     error: str | None = None
     bytes: int = 0
+    packets: int = 0
     other_days: Counter[date] = field(default_factory=Counter)
     row_sketch: list[int] = field(default_factory=list)
 
@@ -112,7 +120,7 @@ class ObjectRow:
     def fail(self, error: str) -> None:
         """Turn into the row of an object that could not be read whole: no counts, an error."""
         self.status, self.error = FAILED, error
-        self.lines = self.headers = self.blank = self.records = self.rejects = self.other_day = self.bytes = 0
+        self.lines = self.headers = self.blank = self.records = self.rejects = self.other_day = self.bytes = self.packets = 0
         self.other_days = Counter()
         self.row_sketch = []
 
@@ -129,6 +137,11 @@ class Chunk:
     rows: pa.Table | None
     is_tgw: bool
     rejects: list[Reject]
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory, about."""
+        return (self.rows.nbytes if self.rows is not None else 0) + sum(_REJECT_BYTES + len(reject.line) for reject in self.rejects)
 
 
 @dataclass(frozen=True)
@@ -164,7 +177,7 @@ def _read_text(stream: HashedStream, first: bytes, row: ObjectRow, plan: ReadPla
     row.file_format = "text"
     log_format, iso_time = plan.formats.get(row.flow_log_id), False
     pieces = stream.pieces(first)
-    for block in _blocks(_inflate(pieces) if first.startswith(GZIP_MAGIC) else pieces, plan.max_object_bytes):
+    for block in blocks(inflate(pieces) if first.startswith(GZIP_MAGIC) else pieces, plan.max_object_bytes):
         is_first = row.lines == 0
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n")
@@ -172,31 +185,37 @@ def _read_text(stream: HashedStream, first: bytes, row: ObjectRow, plan: ReadPla
             block = block.removeprefix(BYTE_ORDER_MARK)
             if ISO_TIME.match(block):
                 log_format, iso_time = plan.cloudwatch_format, True
-        offset = 0
-        for header in find_headers(block, first_line=is_first):
-            yield from _parse_segment(block[offset : header.start], log_format, iso_time, row, plan)
-            row.headers += 1
-            row.lines += 1
-            log_format, iso_time = header.log_format, False
-            offset = header.end + 1
-        yield from _parse_segment(block[offset:] if offset else block, log_format, iso_time, row, plan)
+        for run in runs(block, log_format, iso_time=iso_time, first_line=is_first):
+            yield from _parse_run(run, row, plan)
+            log_format, iso_time = run.log_format, run.iso_time
         row.log_format = str(log_format)
 
 
-def _parse_segment(segment: bytes, log_format: LogFormat | None, iso_time: bool, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
-    """Lines of one format between two headers."""
-    if not segment:
-        return
-    if log_format is None:
-        raise ObjectError("not a flow log: the object starts with no header line, and none of its flow log's objects has one")
-    parsed = parse_lines(segment, log_format, row.lines + 1, iso_time=iso_time)
-    row.lines += parsed.lines
-    row.blank += parsed.blank
-    for columns in parsed.columns:
-        yield from _day_chunk(columns, log_format, row, plan)
-    if parsed.rejects:
-        row.rejects += len(parsed.rejects)
-        yield Chunk(None, False, parsed.rejects)
+def _parse_run(run: Run, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
+    """Lines of one format, and the header lines among them."""
+    first_number, done = row.lines + 1, 0
+    for part in run.parts():
+        if run.log_format is None:
+            raise ObjectError("not a flow log: the object starts with no header line, and none of its flow log's objects has one")
+        parsed = parse_lines(part, run.log_format, done, iso_time=run.iso_time)
+        done += parsed.lines
+        row.blank += parsed.blank
+        for columns in parsed.columns:
+            yield from _day_chunk(columns, run.log_format, row, plan)
+        if parsed.rejects:
+            row.rejects += len(parsed.rejects)
+            numbers = (first_number + run.place(one.line_number) for one in parsed.rejects)
+            yield Chunk(None, False, [one._replace(line_number=number) for one, number in zip(parsed.rejects, numbers, strict=True)])
+        _refuse_without_records(row)
+    row.headers += len(run.headers)
+    row.lines += len(run.headers) + done
+    _refuse_without_records(row)
+
+
+def _refuse_without_records(row: ObjectRow) -> None:
+    others, records = row.headers + row.blank + row.rejects, row.records + row.other_day
+    if others > max(NO_RECORDS, records):
+        raise ObjectError(f"not a flow log: {others} of its first {others + records} lines are not records")
 
 
 def _day_chunk(columns: pa.Table, log_format: LogFormat, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
@@ -207,41 +226,13 @@ def _day_chunk(columns: pa.Table, log_format: LogFormat, row: ObjectRow, plan: R
     row.other_day += other_days.total()
     row.other_days.update(other_days)
     if rows.num_rows:
-        row.bytes += pc.sum(rows.column("bytes")).as_py() or 0
+        row.bytes += total(rows.column("bytes"))
+        row.packets += total(rows.column("packets"))
+        if max(row.bytes, row.packets) > LARGEST_SUM:
+            raise ObjectError(f"impossible: its bytes or packets add up to more than {LARGEST_SUM}, and no interface moves so much")
         if not log_format.is_tgw:
             row.row_sketch = sketch(row_hashes(rows), row.row_sketch)
         yield Chunk(rows, log_format.is_tgw, [])
-
-
-def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The content of one or more gzip members (RFC 1952); raises `EOFError` when the last one is cut short."""
-    inflater = isal_zlib.decompressobj(wbits=31)
-    for piece in pieces:
-        while piece:
-            if inflater.eof:
-                inflater = isal_zlib.decompressobj(wbits=31)
-            yield inflater.decompress(piece, BLOCK_BYTES)
-            piece = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-    if not inflater.eof:
-        raise EOFError("the gzip stream is cut short")
-
-
-def _blocks(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
-    """Content cut at line ends, a last newline added where it is missing. Of a line too long to be one only the beginning is kept."""
-    size, carry = 0, b""
-    for piece in pieces:
-        size += len(piece)
-        if size > max_bytes:
-            raise ObjectError(f"too large: the content passes {max_bytes} bytes ([ingest] max_object_bytes)")
-        cut = piece.rfind(b"\n") + 1
-        if cut:
-            yield b"".join((carry, memoryview(piece)[:cut]))
-            carry = piece[cut:]
-        else:
-            carry += piece
-        carry = carry[: MAX_LINE_BYTES + 1]
-    if carry:
-        yield carry + b"\n"
 
 
 def _read_parquet(stream: HashedStream, first: bytes, row: ObjectRow, plan: ReadPlan) -> Iterator[Chunk]:
@@ -256,7 +247,12 @@ def _read_parquet(stream: HashedStream, first: bytes, row: ObjectRow, plan: Read
     row.log_format = str(log_format)
     texts = [column.name for column in schema if pa.types.is_string(column.type)]
     content.seek(0)
+    size = 0
     for batch in pq.ParquetFile(content, read_dictionary=texts).iter_batches(PARQUET_ROWS, use_threads=False):
+        batch.validate(full=True)  # Arrow reads text that is not UTF-8, and fails on it elsewhere
+        size += batch.nbytes
+        if size > plan.max_object_bytes:
+            raise ObjectError(f"too large: the content passes {plan.max_object_bytes} bytes ([ingest] max_object_bytes)")
         logged = pa.table([_without_dashes(column) for column in batch.columns], names=log_format.names)
         try:
             columns = typed_columns(pa.table({name: logged.column(name).cast(parse_type(name)) for name in log_format.names}))

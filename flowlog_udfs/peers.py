@@ -19,7 +19,6 @@ A NAT64 address counts as the IPv4 address inside it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -32,6 +31,7 @@ import pyarrow as pa
 
 from flowlog_udfs import columns
 from flowlog_udfs.addresses import Codes, Flags, PrefixTable, Words, is_link_local, is_multicast, is_nowhere, is_private, without_nat64
+from flowlog_udfs.documents import read_json
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.networks import Networks
@@ -63,14 +63,17 @@ class AwsRanges:
     def load(cls, path: Path) -> AwsRanges:
         """Read a file as AWS publishes it; raises `UsageError` naming the file and what is wrong. Source: AWS, "AWS IP address ranges"."""
         try:
-            published = json.loads(path.read_text(encoding="utf-8"))
+            published = read_json(path, "take AWS's ip-ranges.json as AWS publishes it")
             created = datetime.strptime(published["createDate"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=timezone.utc)
             named = [(entry["ip_prefix"], entry["service"]) for entry in published["prefixes"]]
             named += [(entry["ipv6_prefix"], entry["service"]) for entry in published["ipv6_prefixes"]]
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: not AWS's ip-ranges.json ({error!r}); take the file as AWS publishes it") from error
+        if not all(isinstance(published[name], list) for name in ("prefixes", "ipv6_prefixes")):
+            raise UsageError(f"{path}: not AWS's ip-ranges.json (no lists of prefixes); take the file as AWS publishes it")
+        strange = [one for entry in named for one in entry if not isinstance(one, str)]
+        if strange:
+            raise UsageError(f"{path}: not AWS's ip-ranges.json ({strange[0]!r} is no text); take the file as AWS publishes it")
         # A range is listed once for each of its names, AMAZON among them; a service's name says more than a tenant's.
         scopes: dict[str, int] = {}
         for cidr, service in named:

@@ -56,17 +56,18 @@ class Manifest:
             content = stream.read()
         try:
             found = json.loads(content)
-            bucket, kept_in = found["sourceBucket"], found["destinationBucket"].rpartition(":")[2]
+            bucket, kept_in = found["sourceBucket"].strip(), found["destinationBucket"].rpartition(":")[2]
             taken_at = datetime.fromtimestamp(int(found["creationTimestamp"]) / 1000, timezone.utc)
             file_format, schema = found["fileFormat"], found["fileSchema"]
             files = tuple(f"s3://{kept_in}/{entry['key']}" for entry in found["files"])
-        except (ValueError, TypeError, AttributeError) as error:
+            names = tuple(_snake(name.strip()) for name in schema.split(","))
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UsageError(f"{url}: is no manifest of an S3 Inventory; give its manifest.json") from error
         except KeyError as error:
             raise UsageError(f"{url}: is no manifest of an S3 Inventory: it has no {error}; give its manifest.json") from error
         if file_format not in ("CSV", "Parquet"):
             raise UsageError(f"{url}: fileFormat {file_format!r}: must be CSV or Parquet; configure the inventory so")
-        columns = tuple(_snake(name.strip()) for name in schema.split(",")) if file_format == "CSV" else None
+        columns = names if file_format == "CSV" else None
         if columns:
             _refuse_missing(url, columns)
         return cls(url, bucket, taken_at, columns, files)
@@ -107,7 +108,23 @@ def utc_time(value: str | datetime) -> datetime:
     '2026-03-10T00:06:11.120000+00:00'
     """
     found = value if isinstance(value, datetime) else datetime.fromisoformat(value.replace("Z", "+00:00"))
-    return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    try:
+        return found.astimezone(timezone.utc) if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    except OverflowError as error:
+        raise ValueError(f"{value} is no time") from error
+
+
+def size_and_etag(size: str | int, etag: str) -> tuple[int, str]:
+    """What an object is listed with, the tag without its quotes; raises `ValueError` for what no object has.
+
+    The tag goes back to S3 in a header, where it must not be able to say more.
+    """
+    if not isinstance(size, str | int):
+        raise ValueError(f"size {size!r}")
+    found, tag = int(size), etag.strip('"')
+    if not 0 <= found < 1 << 63 or not re.fullmatch("[!-~]*", tag):
+        raise ValueError(f"size {size!r}, ETag {etag!r}")
+    return found, tag
 
 
 @contextmanager
@@ -152,7 +169,8 @@ def _objects(url: str, rows: pa.RecordBatch, pattern: str, *, is_encoded: bool) 
         # Keys are encoded as in forms: a space is a plus.
         key = unquote_plus(row["key"]) if is_encoded else row["key"]
         try:
-            yield StoredObject(key, row["e_tag"].strip('"'), int(row["size"]), utc_time(row["last_modified_date"]))
+            size, etag = size_and_etag(row["size"], row["e_tag"])
+            yield StoredObject(key, etag, size, utc_time(row["last_modified_date"]))
         except (ValueError, TypeError, AttributeError) as error:
             raise UsageError(f"{url}: size, date or ETag of {key} is not one: {error}; give another inventory") from error
 

@@ -23,16 +23,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowlog_udfs.documents import read_toml
 from flowlog_udfs.errors import UsageError
 
 if sys.version_info >= (3, 11):
     from importlib.resources.abc import Traversable
-
-    import tomllib
 else:
     from importlib.abc import Traversable
-
-    import tomli as tomllib
 
 PORT_BASES = ("none", "well-known-port", "ephemeral-port", "port-order")
 NO_BASIS, WELL_KNOWN_PORT, EPHEMERAL_PORT, PORT_ORDER = range(len(PORT_BASES))
@@ -67,12 +64,7 @@ def default_services() -> tuple[Service, ...]:
 
 def load_services(path: Path | Traversable) -> tuple[Service, ...]:
     """Read a list of services, tables `[[service]]` with port, protocol, name and meaning; raises `UsageError` naming a wrong entry."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    tables = read_toml(path)
     if set(tables) - {"service"} or not isinstance(tables.get("service", []), list):
         raise UsageError(f"{path}: must hold [[service]] tables only; found {', '.join(sorted(tables))}")
     services: dict[tuple[int, int], Service] = {}
@@ -83,7 +75,9 @@ def load_services(path: Path | Traversable) -> tuple[Service, ...]:
     return tuple(services[key] for key in sorted(services))
 
 
-def _service(table: dict[str, object], where: str) -> Service:
+def _service(table: object, where: str) -> Service:
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} = {table!r}: must be a table; write [[service]]")
     for key in sorted(set(table) - {"port", "protocol", "name", "meaning"}):
         raise UsageError(f"{where}: unknown key {key!r}; known are port, protocol, name, meaning")
     port, protocol, name, meaning = (table.get(key, "") for key in ("port", "protocol", "name", "meaning"))

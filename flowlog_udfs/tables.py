@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
 
 TableFormat = Literal["delta", "parquet"]
+AMBIGUOUS = frozenset("#?%*[]{}\\")
+"""In a path of a table these are part of a name to one reader, and to another a fragment, an escape or a pattern."""
 STAGED = "_staged"
 
 
@@ -47,7 +49,12 @@ class Warehouse:
 
     @classmethod
     def open(cls, url: str, table_format: str = "delta") -> Warehouse:
-        """The warehouse at a folder or `s3://` URL; raises `UsageError` for an unknown table format."""
+        """The warehouse at a folder or `s3://` URL; raises `UsageError` for an unknown table format and a path with `AMBIGUOUS` signs."""
+        if not url.isprintable() or not AMBIGUOUS.isdisjoint(url):
+            signs = " ".join(sorted(AMBIGUOUS))
+            raise UsageError(
+                f"{url}: a warehouse's path must not have {signs} or control characters in it: readers of tables take them amiss"
+            )
         if table_format not in ("delta", "parquet"):
             raise UsageError(f"table format {table_format!r}: must be delta or parquet")
         return cls(*open_storage(url), cast(TableFormat, table_format))

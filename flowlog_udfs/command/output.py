@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from flowlog_udfs.errors import one_line
+
 WIDTH = 160
 """Of what goes to a file or a pipe."""
 UNLIMITED = 1_000
@@ -38,7 +40,7 @@ class Output:
 def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]], *, wrapped: Sequence[str] = ()) -> None:
     """Print rows below the names of their columns; numbers stand to the right, and only texts in `wrapped` are broken into lines.
 
-    What comes from a log is never read as markup. Ids stay whole, be the table wider than the terminal.
+    What comes from a log is never read as markup, nor by the terminal as a command. Ids stay whole, be the table wider than the terminal.
     """
     kept = list(rows)
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -46,7 +48,7 @@ def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
         is_number = all(isinstance(row[place], int) for row in kept)
         made.add_column(name, justify="right" if is_number else "left", no_wrap=name not in wrapped, overflow="fold")
     for row in kept:
-        made.add_row(*(Text(f"{value:,}" if isinstance(value, int) else str(value)) for value in row))
+        made.add_row(*(Text(f"{value:,}" if isinstance(value, int) else one_line(str(value))) for value in row))
     width = console.width
     console.width = max(width, Measurement.get(console, console.options.update(width=UNLIMITED), made).minimum)
     console.print(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowlog_udfs.addresses import cidr_range
+from flowlog_udfs.documents import read_toml
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.outcomes import ACTIONS, STATES
 from flowlog_udfs.policy.model import (
@@ -39,12 +41,8 @@ from flowlog_udfs.protocols import TCP, UDP
 
 if sys.version_info >= (3, 11):
     from importlib.resources.abc import Traversable
-
-    import tomllib
 else:
     from importlib.abc import Traversable
-
-    import tomli as tomllib
 
 Values = Mapping[str, Any]
 PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": 132}
@@ -64,6 +62,9 @@ CHOICES = {
     "over": ("ports", "hosts"),
     "of": ("skipped", "silence", "missing", "hole"),
 }
+MOST = 2**63 - 1
+"""What a rule's numbers are compared with is a BIGINT."""
+_PORTS = re.compile(r"([a-z]+)(?:/([0-9]{1,5})(?:-([0-9]{1,5}))?)?")
 _ENDS = {"from": "source", "to": "target"}
 _OF_RULES = {"kind", "title", "severity", "controls", "enabled", "blind_spots"}
 _APPROVAL = ("owner", "approver", "business_need", "ticket")
@@ -77,22 +78,13 @@ def built_in_file() -> Path | Traversable:
 
 def load_policy(path: Path | None) -> Policy:
     """The built-in policy, with what a file says in place of its own; raises `UsageError` naming file, key, value and remedy."""
-    default = _tables(built_in_file())
-    given = _tables(path) if path else {}
+    default = read_toml(built_in_file())
+    given = read_toml(path) if path else {}
     where = str(path or built_in_file())
     try:
         return _policy(given, default, where)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
-
-
-def _tables(path: Path | Traversable) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
 
 
 def _policy(given: Values, default: Values, where: str) -> Policy:
@@ -104,7 +96,7 @@ def _policy(given: Values, default: Values, where: str) -> Policy:
     }
     _refuse_unknown("policy", head, {"name", "assessed_share", "least_confidence"})
     for name in ("assessed_share", "least_confidence"):
-        if not isinstance(head[name], int | float) or not 0 <= head[name] <= 1:
+        if isinstance(head[name], bool) or not isinstance(head[name], int | float) or not 0 <= head[name] <= 1:
             raise UsageError(f"[policy] {name} = {head[name]!r}: must be a share between 0 and 1")
     segments = tuple(_segment(f"[[segment]] {n}", one) for n, one in enumerate(_list("segment", given), 1))
     names = [one.name for one in segments]
@@ -240,12 +232,11 @@ def _ports(where: str, value: Any) -> Ports:
     """`tcp/22`, `udp/137-138`, or a protocol by itself for all its ports."""
     found = []
     for text in _texts(where, value):
-        protocol, _, numbers = text.partition("/")
-        first, _, last = numbers.partition("-")
-        low, high = (first, last or first) if numbers else ("0", "65535")
-        if protocol not in PROTOCOLS or not (low.isdecimal() and high.isdecimal()) or not int(low) <= int(high) <= 65_535:
+        named = _PORTS.fullmatch(text)
+        low, high = (int(named[2] or 0), int(named[3] or named[2] or 65_535)) if named else (0, 0)
+        if not named or named[1] not in PROTOCOLS or not low <= high <= 65_535:
             raise UsageError(f"{where} = {text!r}: is no port; write tcp/22, udp/137-138 or tcp")
-        found.append((PROTOCOLS[protocol], int(low), int(high)))
+        found.append((PROTOCOLS[named[1]], low, high))
     return Ports(tuple(found))
 
 
@@ -290,14 +281,15 @@ def _flag(where: str, value: Any) -> bool:
 
 
 def _factor(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+    # Nothing is more than infinity or than what is no number: the rule would find nothing, ever.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST:
         raise UsageError(f"{where} = {value!r}: must be a number from 1 on")
     return float(value)
 
 
 def _whole(where: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{where} = {value!r}: must be a whole number from 1 on")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+        raise UsageError(f"{where} = {value!r}: must be a whole number from 1 on, at most {MOST}")
     return value
 
 

@@ -31,6 +31,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 HEATMAP_ROWS = 20
+LABEL_CHARACTERS = 40
 
 
 def by_hour(subnets: Sequence[Mapping[str, object]]) -> Markup:
@@ -57,7 +58,7 @@ def heatmap(subnets: Sequence[Mapping[str, object]]) -> Markup:
     for number, row in enumerate(moved):
         for hour, value in enumerate(row):
             axes.barh(number, 0.94, left=hour, height=0.88, color=IN, alpha=0.03 + 0.97 * (log1p(value) / log1p(most)) ** 3)
-    axes.set_yticks(range(len(rows)), [str(one["subnet_id"] or "unknown") for one in rows])
+    axes.set_yticks(range(len(rows)), [_label(str(one["subnet_id"] or "unknown")) for one in rows])
     axes.set_xticks([hour + 0.47 for hour in range(0, 24, 3)], [f"{hour:02d}" for hour in range(0, 24, 3)])
     axes.set_xlim(0, 24)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -76,6 +77,11 @@ def trend(values: Sequence[int | None], label: str) -> Markup:
     axes.margins(0.08, 0.2)
     axes.axis("off")
     return _svg(figure, label, ", ".join("unknown" if value is None else f"{value:,}" for value in values))
+
+
+def _label(text: str) -> str:
+    """An id as it stands in a chart: short, and without what matplotlib reads as a formula or SVG as markup; the tables have it whole."""
+    return re.sub(r"[^\w.:/ -]", "?", text[:LABEL_CHARACTERS], flags=re.ASCII)
 
 
 def human_bytes(count: int) -> str:

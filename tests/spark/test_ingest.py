@@ -13,12 +13,12 @@ from running import RunDay
 from stored import part_files, rows
 
 from flowlog_udfs import ingest
+from flowlog_udfs.blocks import BLOCK_BYTES
 from flowlog_udfs.config import Config
 from flowlog_udfs.exchange import task_items
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.ingest import LISTED_COLUMNS, Selection
 from flowlog_udfs.keys import FlowLogKey, ListedObject
-from flowlog_udfs.objects import BLOCK_BYTES
 from flowlog_udfs.records import RECORDS, to_records
 from flowlog_udfs.storage import StoredObject
 from flowlog_udfs.tables import Warehouse

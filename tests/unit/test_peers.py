@@ -211,7 +211,7 @@ def test_a_wrong_snapshot_is_named(tmp_path: Path, change: dict, message: str):
         AwsRanges.load(path)
     assert str(path) in str(raised.value)
     path.write_text("no JSON")
-    with pytest.raises(UsageError, match="not AWS's"):
+    with pytest.raises(UsageError, match=r"not valid JSON: .*; take AWS's"):
         AwsRanges.load(path)
     with pytest.raises(UsageError, match="No such file"):
         AwsRanges.load(tmp_path / "absent.json")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowlog_udfs import objects
+from flowlog_udfs import blocks
 from flowlog_udfs.columns import mixed
 from flowlog_udfs.fields import FIELDS, TGW_FIELDS
 from flowlog_udfs.formats import LogFormat
@@ -298,7 +298,7 @@ def test_the_sketch_does_not_depend_on_blocks(reads, monkeypatch, block_bytes):
     }
     content = lines(SSH_REPLY, *(" ".join((tokens | {"end": str(1566328720 + n)}).values()) for n in range(20)), SSH_REQUEST)
     whole = reads(content)
-    monkeypatch.setattr(objects, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
     assert reads(content).row.row_sketch == whole.row.row_sketch
     assert len(whole.row.row_sketch) == SKETCH_ROWS
 

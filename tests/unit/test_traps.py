@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowlog_udfs import blocks, objects
 from flowlog_udfs import lines as parsing
-from flowlog_udfs import objects
 from flowlog_udfs.fields import FIELDS, TGW_FIELDS
 from flowlog_udfs.formats import DEFAULT_FORMAT, LogFormat
 from flowlog_udfs.lines import MAX_LINE_BYTES
@@ -248,7 +248,7 @@ def test_a_line_too_long(reads):
 
 
 def test_a_huge_line_is_not_kept_in_memory(reads, monkeypatch):
-    monkeypatch.setattr(objects, "BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1 << 16)
     longest = 0
     real = parsing.parse_lines
 
@@ -467,7 +467,7 @@ def test_the_kernel_agrees_with_a_slow_reader(tmp_path_factory, changed):
 def test_where_a_block_ends_changes_nothing(reads, monkeypatch, block_bytes):
     content = lines(SSH_REPLY, "", "short", ANNOUNCED.header(), with_field(SSH_REPLY, "protocol", "six"), SSH_REQUEST, end=False)
     whole = reads(content)
-    monkeypatch.setattr(objects, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
     pieces = reads(content)
     assert (pieces.rejects, pieces.row) == (whole.rejects, whole.row)
     assert sorted(map(repr, pieces.records)) == sorted(map(repr, whole.records))
