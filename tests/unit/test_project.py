@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flowlog_udfs.config import Config, load_config, tomllib
+from flowlog_udfs.config import Config, load_config
+from flowlog_udfs.documents import tomllib
 
 ROOT = Path(__file__).parents[2]
 FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
