@@ -14,7 +14,7 @@ setup: ## build .venv with all that the other targets need, and resolve Delta's 
 	@.ci/setup
 setup-s3: setup ## add the JARs with which Spark itself reads tables on S3 (S3A)
 	@python .ci/resolve_jars.py s3
-demo: setup ## make a day of sample logs and three smaller days before it, run them whole; ends with the report's path
+demo: setup ## make a day of sample logs and smaller days before it, run them whole; ends with the report's path
 	@flowlog demo --output demo --day $(DAY)
 demo-s3: setup-s3 ## the same against a real S3 API on this machine
 	@.ci/demo_s3 $(DAY)

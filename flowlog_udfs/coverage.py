@@ -8,7 +8,7 @@ they are no flow log objects, one row without a flow log counts them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
@@ -54,6 +54,8 @@ COVERAGE = pa.schema(
         ("expected_interfaces", pa.int64()),  # of what the flow log watches, by the inventory
         ("late_records", pa.int64()),  # of other days, in objects that those days' runs do not read
         ("skipped_objects", pa.int64()),
+        ("only_accounts", pa.list_(pa.string())),  # what the run was told to read; null: all there is
+        ("only_regions", pa.list_(pa.string())),
     ]
 )
 COVERAGE_TABLE = Table("coverage", COVERAGE, ("account_id", "region", "flow_log_id", "hour"))
@@ -122,9 +124,19 @@ def misfiled(read: ObjectRow, late_hours: int) -> Counter[date]:
 
 
 def coverage(
-    day: date, objects: Iterable[ObjectRow], sighted: pa.Table, *, late_hours: int, skipped: int, inventory: Inventory | None
+    day: date,
+    objects: Iterable[ObjectRow],
+    sighted: pa.Table,
+    *,
+    late_hours: int,
+    skipped: int,
+    inventory: Inventory | None,
+    only: tuple[Collection[str], Collection[str]] = ((), ()),
 ) -> pa.Table:
-    """Rows of `COVERAGE` for a day, in order of account, Region, flow log and hour; `skipped` are objects that are no flow logs."""
+    """Rows of `COVERAGE` for a day, in order of account, Region, flow log and hour.
+
+    `skipped` are objects that are no flow logs, `only` the accounts and the Regions that the run was told to read; empty: all there is.
+    """
     midnight = int(datetime.combine(day, time(), timezone.utc).timestamp()) // HOUR
     of_objects: dict[tuple[str, str, str], list[Counter[str]]] = defaultdict(lambda: [Counter() for _ in range(24)])
     for read in objects:
@@ -137,15 +149,17 @@ def coverage(
     hours = summed([sighted]).group_by(["account_id", "region", "flow_log_id", "hour"]).aggregate(wanted).to_pylist()
     of_records = {(row["account_id"], row["region"], row["flow_log_id"], row["hour"] - midnight): row for row in hours}
     expected = expected_interfaces(inventory)
+    told = dict(zip(("only_accounts", "only_regions"), (sorted(names) or None for names in only), strict=True))
     rows: list[dict[str, Any]] = []
     if skipped:
-        rows.append({"hour": _time(midnight * HOUR), **dict.fromkeys((*_OF_OBJECTS, *_SUMS, "interfaces"), 0), "skipped_objects": skipped})
+        nothing = dict.fromkeys((*_OF_OBJECTS, *_SUMS, "interfaces"), 0)
+        rows.append({"hour": _time(midnight * HOUR), **nothing, "skipped_objects": skipped, **told})
     for key in sorted(of_objects):
         for hour in range(24):
             seen = of_records.get((*key, hour), {})
             rows.append(
                 dict(zip(("account_id", "region", "flow_log_id"), key, strict=True))
-                | {"hour": _time((midnight + hour) * HOUR), "skipped_objects": 0, "expected_interfaces": expected.get(key[2])}
+                | {"hour": _time((midnight + hour) * HOUR), "skipped_objects": 0, "expected_interfaces": expected.get(key[2]), **told}
                 | {name: of_objects[key][hour][name] for name in _OF_OBJECTS}
                 | {name: seen.get(f"{name}_sum", 0) for name in _SUMS}
                 | {"first_start": _time(seen.get("first_start_min")), "last_end": _time(seen.get("last_end_max"))}

@@ -165,6 +165,8 @@ COVERAGE = {
     "expected_interfaces": "interfaces that the flow log watches, by the inventory; NULL without one",
     "late_records": "records of other days that those days' runs do not read",
     "skipped_objects": "objects of the prefix that are not flow logs",
+    "only_accounts": "accounts that the run was told to read (`--account`); NULL: all",
+    "only_regions": "Regions that the run was told to read (`--region`); NULL: all",
 }
 INTERFACES = {
     "interface_id": "interface, or regional NAT gateway",

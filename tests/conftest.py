@@ -115,12 +115,18 @@ def loud_spark(spark):
 
 @dataclass(frozen=True)
 class Days:
-    """Sample days run whole: the logs, the tables, and the last day, which has three smaller ones before it."""
+    """Sample days run whole: the logs, the tables, and the last day, which has smaller ones before it; the second of all was never run."""
 
     logs: Path
     tables: Path
     day: date = date(2026, 3, 10)
-    history: int = 3
+    history: int = 4
+
+    @property
+    def spans(self) -> list[tuple[date, date]]:
+        """The first and the last day of each backfill that was run."""
+        first = self.day - timedelta(days=self.history)
+        return [(first, first), (first + timedelta(days=2), self.day)]
 
     def copied(self, folder: Path) -> Days:
         """The same with tables of one's own, for tests that change them."""
@@ -136,14 +142,14 @@ class Days:
 
 @pytest.fixture(scope="session")
 def days(spark_session, tmp_path_factory: pytest.TempPathFactory) -> Days:
-    """Made once, as one backfill; whoever changes the tables takes a copy."""
+    """Made once; whoever changes the tables takes a copy."""
     made = Days(tmp_path_factory.mktemp("days") / "logs", tmp_path_factory.mktemp("days") / "tables")
     make_sample(
         SampleRequest(str(made.logs), made.day, connections=3_000, history=made.history, history_connections=500, idle_rows=True, seed=5)
     )
-    wanted = ["--from", str(made.day - timedelta(days=made.history)), "--to", str(made.day)]
-    arguments = ["--source", str(made.logs), "--warehouse", str(made.tables), *wanted, *made.options()]
-    assert run_steps("test", STEPS, lambda: spark_session, arguments, remaining=remaining) == 0
+    for first, last in made.spans:
+        arguments = ["--source", str(made.logs), "--warehouse", str(made.tables), "--from", str(first), "--to", str(last), *made.options()]
+        assert run_steps("test", STEPS, lambda: spark_session, arguments, remaining=remaining) == 0
     return made
 
 

@@ -44,6 +44,12 @@ class Presence:
         return sorted(listed | {row["vpc_id"] for row in self.interfaces if row["vpc_id"] and row[column] == name})
 
     @property
+    def only(self) -> dict[str, list[str]]:
+        """The accounts and the Regions that the run was told to read; empty lists: all there is."""
+        told: Mapping[str, Any] = self.coverage[0] if self.coverage else {}
+        return {name: list(told.get(f"only_{name}") or ()) for name in ("accounts", "regions")}
+
+    @property
     def vpcs_of(self) -> Mapping[str, list[str]]:
         """The VPCs that each flow log watched."""
         vpcs: dict[str, set[str]] = defaultdict(set)

@@ -88,6 +88,7 @@ def document(inputs: Inputs, judged: Judged, tables: Tables) -> dict[str, Any]:
         "inputs": {
             "objects": inputs.objects,
             "objects_digest": inputs.objects_digest,
+            "only": judged.presence.only,
             "analytics_digest": inputs.analytics_digest,
             "policy": {"name": judged.policy.name, "digest": judged.policy.digest()},
             "inventory": inputs.inventory,
@@ -140,6 +141,10 @@ def _verdict(
     counting = [one for one in findings if one["status"] in (OPEN, EXPIRED)]
     outcomes = {outcome: sum(rule["outcome"] == outcome for rule in rules) for outcome in (PASS, FAIL, NOT_ASSESSED)}
     caveats = []
+    only = judged.presence.only
+    if any(only.values()):
+        said = " in ".join(", ".join(names) for names in only.values() if names)
+        caveats.append(f"The run was told to read {said} only: what else was logged is not in this report.")
     if not judged.presence.expected:
         caveats.append("No list of expected VPCs and interfaces was given, so nobody can say what was missed.")
     if judged.presence.missing:

@@ -26,6 +26,7 @@ FILES = ("report.html", "report.json")
 COMPARED = (
     ("verdict", ("verdict", "sentence")),
     ("objects read", ("inputs", "objects")),
+    ("told to read only", ("inputs", "only")),
     ("content of the objects", ("inputs", "objects_digest")),
     ("policy", ("inputs", "policy", "digest")),
     ("inventory", ("inputs", "inventory")),
@@ -117,7 +118,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[s
 
 def _at(document: Any, path: Sequence[str]) -> Any:
     for name in path:
-        document = document[name] if document is not None else None
+        document = document.get(name) if document is not None else None
     return document
 
 

@@ -22,6 +22,7 @@ def small() -> dict[str, Any]:
         "inputs": {
             "objects": 3,
             "objects_digest": DIGEST,
+            "only": {"accounts": [], "regions": ["eu-west-1"]},
             "analytics_digest": DIGEST,
             "policy": {"name": "policy.toml", "digest": DIGEST},
             "inventory": {"taken_at": f"{DAY}T00:00:00Z", "digest": DIGEST},

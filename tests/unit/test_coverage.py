@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flowlog_udfs.coverage import COVERAGE, coverage, expected_interfaces, handed_back, sightings, summed
+from flowlog_udfs.coverage import COVERAGE, SIGHTINGS, coverage, expected_interfaces, handed_back, sightings, summed
 from flowlog_udfs.inventory import read_inventory
 from flowlog_udfs.objects import FAILED, ObjectRow
 from flowlog_udfs.records import RECORDS, RECORDS_TGW
@@ -34,6 +34,14 @@ def covered(objects: list[ObjectRow], sighted: pa.Table, skipped: int = 0, inven
     table = coverage(DAY, objects, sighted, late_hours=2, skipped=skipped, inventory=inventory)
     assert table.schema == COVERAGE
     return table.to_pylist()
+
+
+def test_every_row_says_what_the_run_was_told_to_read() -> None:
+    nothing = {"late_hours": 2, "skipped": 1, "inventory": None}
+    table = coverage(DAY, [an_object(NOON)], SIGHTINGS.empty_table(), only=({"2", "1"}, frozenset()), **nothing)
+    assert {(*row["only_accounts"], row["only_regions"]) for row in table.to_pylist()} == {("1", "2", None)}
+    table = coverage(DAY, [an_object(NOON)], SIGHTINGS.empty_table(), **nothing)
+    assert {(row["only_accounts"], row["only_regions"]) for row in table.to_pylist()} == {(None, None)}
 
 
 def test_an_hour_with_nothing_is_a_row_of_zeros() -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from flowlog_udfs.compliance import Counted, Judged
+from flowlog_udfs.coverage import COVERAGE
 from flowlog_udfs.policy.gaps import Presence
 from flowlog_udfs.policy.loading import load_policy
 from flowlog_udfs.policy.model import Approval, Policy, Waiver
@@ -55,6 +56,17 @@ def reported(day: Judged, tables: Tables = NOTHING, **known: Any) -> dict[str, A
     made = document(Inputs(DAY, 1, "0" * 64, "", **known), day, tables)
     validate(made)
     return made
+
+
+def test_a_day_of_which_only_a_part_was_to_be_read_is_not_clean() -> None:
+    day = judged()
+    row = dict.fromkeys(COVERAGE.names, 0) | {"only_accounts": ["1", "2"], "only_regions": ["eu-west-1"]}
+    part = replace(day, presence=replace(day.presence, coverage=[row | dict.fromkeys(COVERAGE.names[:3])]))
+    made = reported(part)
+    assert made["inputs"]["only"] == {"accounts": ["1", "2"], "regions": ["eu-west-1"]}
+    assert made["verdict"]["outcome"] == "no_finding"
+    assert made["verdict"]["caveats"] == ["The run was told to read 1, 2 in eu-west-1 only: what else was logged is not in this report."]
+    assert made["digest"] != reported(day)["digest"]
 
 
 def without(*names: str) -> Policy:
