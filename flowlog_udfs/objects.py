@@ -248,7 +248,8 @@ def _read_parquet(stream: HashedStream, first: bytes, row: ObjectRow, plan: Read
     texts = [column.name for column in schema if pa.types.is_string(column.type)]
     content.seek(0)
     size = 0
-    for batch in pq.ParquetFile(content, read_dictionary=texts).iter_batches(PARQUET_ROWS, use_threads=False):
+    file = pq.ParquetFile(content, read_dictionary=texts, page_checksum_verification=True)
+    for batch in file.iter_batches(PARQUET_ROWS, use_threads=False):
         batch.validate(full=True)  # Arrow reads text that is not UTF-8, and fails on it elsewhere
         size += batch.nbytes
         if size > plan.max_object_bytes:

@@ -155,22 +155,11 @@ def _spoiled(seed: np.random.Generator, tokens: list[str], *, is_printable: bool
 
 
 def _odd_lines(log_format: LogFormat) -> list[str]:
+    """Blank lines, headers where none belong, what is nearly one, and a line too long."""
     header = log_format.header()
     other = FORMATS[len(header) % len(FORMATS)].header()
-    return [
-        "",
-        "   ",
-        "-",
-        header,
-        header,
-        other,
-        f"{header} {header}",
-        f"x-new {header}",
-        header.upper(),
-        "version",
-        "version action",
-        "x" * 70_000,
-    ]
+    nearly = [f"{header} {header}", f"x-new {header}", header.upper(), "version", "version action", header.replace(" ", "\x1f", 1)]
+    return ["", "   ", "-", header, header, other, *nearly, header.replace("-", "-\x1c", 1), "x" * 70_000]
 
 
 def _overwritten(seed: np.random.Generator, content: Octets, signs: Octets, share: float) -> Octets:

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Any
 
 from flowlog_udfs import ec2
-from flowlog_udfs.config import AttributionConfig, IngestConfig
+from flowlog_udfs.config import AttributionConfig, CostConfig, IngestConfig
 from flowlog_udfs.policy.loading import _ENDS, CHOICES, KINDS
 
 Place = tuple[str | int, ...]
@@ -41,7 +41,7 @@ def _default(kind: type, name: str) -> Any:
 
 def config() -> dict[str, Any]:
     """flowlog.toml with every key."""
-    sections = {"ingest": IngestConfig, "attribution": AttributionConfig}
+    sections = {"ingest": IngestConfig, "attribution": AttributionConfig, "cost": CostConfig}
     told = {name: {one.name: _default(kind, one.name) for one in fields(kind)} for name, kind in sections.items()}
     return {**told, "networks": {"links": [["vpc-1", "vpc-2"]]}, "formats": {"fl-1": "${version} ${srcaddr}"}}
 

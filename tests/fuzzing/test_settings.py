@@ -149,6 +149,7 @@ OUT_OF_RANGE = [
     *((("ingest", "task_bytes"), value) for value in (0, 1 << 31)),
     *((("ingest", "cloudwatch_format"), value) for value in ("", "version", "${version} ${version}", "${Version}")),
     *((("attribution", name), value) for name in ("idle_seconds", "udp_idle_seconds") for value in (0, -1, 86_401)),
+    *((("cost", name), value) for name in ("vcpus", "vcpu_hour_price") for value in (-1.0, math.nan, math.inf)),
     (("networks", "links", 0), ["vpc-1"]),
     (("networks", "links", 0), ["vpc-1", "vpc-1"]),
     (("networks", "links", 0, 1), "subnet-2"),

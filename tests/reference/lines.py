@@ -22,6 +22,8 @@ KEPT = 1_000
 FIRST_MILLISECONDS = 10**11
 AFTER_LAST_SECOND = 253_402_300_800  # 10000-01-01T00:00:00Z
 BLANKS = b" \t\n\r\x0b\x0c"
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")
+"""Characters below 32 that are not white space."""
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:?\d{2})", re.ASCII)
 
 Values = tuple[tuple[str, int | str], ...]
@@ -93,7 +95,7 @@ def read_line(line: bytes, names: Sequence[str], *, has_time: bool = False) -> V
         text = line.decode()
     except UnicodeDecodeError:
         return "bad_encoding"
-    if any(ord(sign) < 32 and sign.encode() not in BLANKS for sign in text):
+    if CONTROL.search(text):
         return "bad_encoding"
     tokens = [token.decode() for token in line.split()]
     if len(tokens) != len(names) + has_time:

@@ -48,7 +48,11 @@ def test_a_wrong_format_string(text):
 
 
 @pytest.mark.parametrize(
-    "line", ["", SSH_REPLY, "hello world again", "version version", "VERSION", "2 version", "version of the truth here now"]
+    "line",
+    [
+        *("", SSH_REPLY, "hello world again", "version version", "VERSION", "2 version", "version of the truth here now"),
+        *(f"version{sign}account-id action" for sign in "\x1c\x1f\x85\xa0\u2028"),
+    ],
 )
 def test_lines_that_are_no_header(line):
     assert LogFormat.from_header(line) is None
