@@ -6,7 +6,6 @@ import argparse
 import re
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from datetime import date, datetime, timedelta, timezone
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.answers import trace, without_answers
 from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
 from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.config import Config, load_config
@@ -190,10 +190,10 @@ def _status(error: Exception) -> int:
         _say(str(error))
         return error.exit_status
     if isinstance(error, PySparkException):
-        _say(f"the engine failed: {_reason(str(error)) or type(error).__name__}")
+        _say(f"the engine failed: {_reason(without_answers(str(error))) or type(error).__name__}")
     else:
         # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
-        traceback.print_exception(error)
+        print(trace(error), end="", file=sys.stderr, flush=True)
     return StorageError.exit_status
 
 

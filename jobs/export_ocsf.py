@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.answers import trace
 from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day, file
 from flowlog_udfs.engines import engine_session
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
@@ -43,9 +43,9 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
     except (FlowlogError, PySparkException) as error:
         print(f"flowlog: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
-    except Exception:
+    except Exception as error:
         # Python's own status for a fault of ours is 1, which means wrong use here.
-        traceback.print_exc()
+        print(trace(error), end="", file=sys.stderr)
         return StorageError.exit_status
     places = [*([] if pseudonyms else ["in table ocsf_network_activity"]), *([f"in {given.json_lines}"] if lines else [])]
     print(f"{given.day}: {count:,} events {', and '.join(places)}")
