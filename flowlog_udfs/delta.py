@@ -7,6 +7,7 @@ Tables keep to what every Delta reader understands: reader version 1, no deletio
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -19,6 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
+from flowlog_udfs.answers import without_answers
 from flowlog_udfs.errors import StorageError
 
 COMMIT_TRIES = 8
@@ -118,7 +120,7 @@ def _commit(
     properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
     filters = [("day", "=", str(day))] if replaces else None
-    lost: DeltaError | None = None
+    lost: Exception | None = None
     for _ in range(COMMIT_TRIES):
         table = open_table(uri, options)
         try:
@@ -140,7 +142,7 @@ def _commit(
             return
         except CommitFailedError as error:
             lost = error
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             if table is not None or open_table(uri, options) is None:
                 raise StorageError(f"{uri}: cannot commit: {briefly(error)}") from error
             lost = error  # Another run created the table in the meantime.
@@ -217,5 +219,6 @@ def add_action(path: str, size: int, day: date, statistics: str, now: datetime) 
 
 
 def briefly(error: Exception | None) -> str:
-    """An error of delta-rs, which may quote a whole answer of the storage, as one line of moderate length."""
-    return " ".join(str(error).split())[:300]
+    """An error of delta-rs as one line of moderate length, its end, where the cause stands, whole."""
+    line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", without_answers(str(error))).split())
+    return line if len(line) <= 300 else f"{line[:150]} … {line[-150:]}"

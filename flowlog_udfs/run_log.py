@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-import traceback
 import uuid
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from typing import Any
 
+from flowlog_udfs.answers import trace, without_answers
 from flowlog_udfs.errors import FlowlogError, StorageError, one_line
 
 LOG_FORMATS = ("text", "json")
@@ -51,13 +51,13 @@ class RunLog:
         if isinstance(error, FlowlogError):
             self.say("failed", str(error), **told)
         elif isinstance(error, PySparkException):
-            self.say("failed", f"the engine failed: {_reason(str(error)) or type(error).__name__}", **told)
+            self.say("failed", f"the engine failed: {_reason(without_answers(str(error))) or type(error).__name__}", **told)
         else:
             # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
-            trace = "".join(traceback.format_exception(error))
-            self.note("failed", f"{type(error).__name__}: {error}", **told, traceback=trace)
+            traced = trace(error)
+            self.note("failed", without_answers(f"{type(error).__name__}: {error}"), **told, traceback=traced)
             if not self._as_json:
-                print(trace, end="", file=sys.stderr, flush=True)
+                print(traced, end="", file=sys.stderr, flush=True)
         return status
 
 
