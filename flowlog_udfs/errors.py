@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    r"""Text from outside, a key or a value of a log, as a line of a terminal or of a log may hold it: what does not print as an escape.
+
+    >>> print(one_line("fl-\x1b[31m\u202e\n"))
+    fl-\x1b[31m\u202e\n
+    """
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 class FlowlogError(Exception):
     """Base of all errors that flowlog raises on purpose; the message says, in one line, what is wrong and what to do."""
 
