@@ -10,7 +10,9 @@ from typing import NoReturn
 
 from flowlog_udfs.engines import ENGINES
 from flowlog_udfs.errors import UsageError
+from flowlog_udfs.metrics import METRICS_FORMATS
 from flowlog_udfs.policy.model import SEVERITIES
+from flowlog_udfs.run_log import LOG_FORMATS
 
 STEP_NAMES = ("ingest_records", "attribute_initiators", "map_nat", "total_subnet_bytes", "report_compliance")
 """The steps of a day, in order; `day.STEPS` has what they do."""
@@ -43,6 +45,9 @@ def add_day_arguments(parser: argparse.ArgumentParser, steps: Sequence[str], *, 
         parser.add_argument(
             "--to", dest="last", type=day, metavar="DAY", help="up to here; a day run before from the same inputs is passed over"
         )
+        if ingests:
+            meaning = "replace nothing: work the days out again beside the tables, and compare (status 2: different)"
+            parser.add_argument("--verify", action="store_true", help=meaning)
     parser.add_argument("--account", action="append", default=[], help="only this account's flow logs (repeatable; default: all)")
     parser.add_argument("--region", action="append", default=[], help="only this Region's flow logs (repeatable; default: all)")
     parser.add_argument("--config", metavar="FILE", help="flowlog.toml (default: built-in settings)")
@@ -56,6 +61,32 @@ def add_day_arguments(parser: argparse.ArgumentParser, steps: Sequence[str], *, 
         "--notify", metavar="COMMAND", help="run this command when a report is done, with its verdict as JSON on standard input"
     )
     parser.add_argument("--notify-topic", metavar="ARN", help="publish the verdict to this SNS topic when a report is done")
+    add_telling(parser)
+
+
+def add_maintenance(parser: argparse.ArgumentParser) -> None:
+    """Add what the upkeep of tables takes: the options of every job, of which it needs few, and its own."""
+    add_day_arguments(parser, ("maintain_tables",), backfills=True)
+    parser.add_argument(
+        "--retain-days", type=int, metavar="N", help="keep former states for so many days (default, and at least: what the tables say, 366)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="change nothing: list what would go, with bytes")
+
+
+def add_telling(parser: argparse.ArgumentParser) -> None:
+    """Add how a run is told to those who operate it."""
+    parser.add_argument(
+        "--log-format", choices=LOG_FORMATS, default=LOG_FORMATS[0], help="standard error as lines or as JSON (default: text)"
+    )
+    parser.add_argument(
+        "--metrics", metavar="FILE", type=new_file, help="write the run's figures to this file at its end (-: standard output)"
+    )
+    parser.add_argument(
+        "--metrics-format",
+        choices=METRICS_FORMATS,
+        default=METRICS_FORMATS[0],
+        help="form of the figures: Prometheus text, or CloudWatch's embedded metric format, whose lines are added (default: prometheus)",
+    )
 
 
 def add_source(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -85,6 +116,14 @@ def day(text: str) -> date:
     if found is None or str(found) != text:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day; write YYYY-MM-DD")
     return found
+
+
+def new_file(text: str) -> Path:
+    """The path of a file that can be written: its folder is there."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a file in a folder that is there")
+    return path
 
 
 def file(text: str) -> Path:

@@ -1,100 +1,30 @@
-"""What all jobs share: the arguments, the exit status, and the lines that a person reads while a job works."""
+"""What all jobs share: the steps of days run in order, and the exit status."""
 
 from __future__ import annotations
 
 import argparse
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
+from datetime import time as time_of_day
+from functools import partial
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.answers import trace, without_answers
-from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
+from flowlog_udfs.arguments import STEP_NAMES, Parser, add_maintenance
 from flowlog_udfs.compliance import day_rows
-from flowlog_udfs.config import Config, load_config
-from flowlog_udfs.engines import ENGINES, engine_session
-from flowlog_udfs.errors import DayLimitError, FlowlogError, StorageError, UsageError
-from flowlog_udfs.ingest import Selection
-from flowlog_udfs.inventory import Inventory, load_inventory
-from flowlog_udfs.key_lists import refuse_wrong_keys
-from flowlog_udfs.keys import open_source
-from flowlog_udfs.notices import Notices
+from flowlog_udfs.config import load_config
+from flowlog_udfs.day_arguments import DayArguments, Remaining, Step, days_of, parse_days
+from flowlog_udfs.engines import engine_session
+from flowlog_udfs.errors import DayLimitError, StorageError, one_line
+from flowlog_udfs.maintenance import Upkeep, maintain, refuse_short_retention
 from flowlog_udfs.policy.findings import FINDINGS_TABLE, SUPPRESSED
-from flowlog_udfs.policy.loading import load_policy
-from flowlog_udfs.policy.model import SEVERITIES, Policy
+from flowlog_udfs.policy.model import SEVERITIES
 from flowlog_udfs.tables import Warehouse
-
-
-@dataclass(frozen=True)
-class DayArguments:
-    """What a job was asked to do with one day. `now` is the only clock of a run."""
-
-    selection: Selection
-    warehouse: Warehouse
-    config: Config
-    inventory: Inventory | None
-    policy: Policy
-    until: str | None
-    now: datetime
-    fail_on: str | None = None
-    engine: str = ENGINES[0]
-    notices: Notices = field(default_factory=Notices)
-
-
-Step = Callable[[SparkSession, DayArguments], str]
-"""A step of a day: reads its inputs, replaces its tables, and returns its part of the summary."""
-Remaining = Callable[[DayArguments], Sequence[str]]
-"""The steps that a day still needs; none when it was run before from the same inputs."""
-
-
-def parse_days(description: str, argv: Sequence[str] | None, steps: Sequence[str], *, backfills: bool = False) -> list[DayArguments]:
-    """Read the arguments that every job of one day takes (`backfills`: or of several); raises `UsageError` with what to mend."""
-    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    add_day_arguments(parser, steps, backfills=backfills)
-    return days_given(parser.parse_args(argv))
-
-
-def days_given(given: argparse.Namespace) -> list[DayArguments]:
-    """The days that arguments of `add_day_arguments` ask for; reads the files that they name, and raises `UsageError` for what is wrong."""
-    wanted = _days(given)
-    inventory = load_inventory(given.inventory) if given.inventory else None
-    config, policy, warehouse = load_config(given.config), load_policy(given.policy), Warehouse.open(given.warehouse, given.table_format)
-    if given.keys:
-        refuse_wrong_keys(given.keys, given.source)
-    elif given.source:
-        open_source(given.source)
-    return [
-        DayArguments(
-            selection=Selection(given.source or "", day, frozenset(given.account), frozenset(given.region), given.keys),
-            warehouse=warehouse,
-            config=config,
-            inventory=inventory,
-            policy=policy,
-            until=given.until,
-            now=datetime.now(timezone.utc),
-            fail_on=given.fail_on,
-            engine=given.engine,
-            notices=Notices(given.notify, given.notify_topic),
-        )
-        for day in wanted
-    ]
-
-
-def _days(given: argparse.Namespace) -> list[date]:
-    first, last = getattr(given, "first", None), getattr(given, "last", None)
-    if given.day and not (first or last):
-        return [given.day]
-    if given.day or not (first and last):
-        raise UsageError("give --day, or --from and --to; see --help")
-    if last < first:
-        raise UsageError(f"--to {last} is before --from {first}; give them in order")
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+from flowlog_udfs.telling import Telling
+from flowlog_udfs.verification import verify_day
 
 
 def run_steps(
@@ -111,45 +41,128 @@ def run_steps(
     does not need any more is passed over, one that breaks a limit does not keep the others from being run, and the gravest status is
     returned.
     """
+    telling = Telling.of(argv)
     with ExitStack() as ending:
         try:
             days = parse_days(description, argv, tuple(steps), backfills=remaining is not None)
+            warehouse = telling.begin(days[0].warehouse, [one.selection.day for one in days], days[0].config.cost)
+            days = [replace(one, warehouse=warehouse) for one in days]
             spark = ending.enter_context(engine_session(days[0].engine, session))
             spark.conf.set("spark.sql.session.timeZone", "UTC")
         except Exception as error:
-            return _status(error)
-        return _run_days(spark, days, steps, remaining)
+            return telling.end(telling.log.failed(error))
+        run = _Run(spark, steps, telling)
+        return telling.end(run.verify(days) if days[0].verify else run.days(days, remaining))
 
 
-def _run_days(spark: SparkSession, days: Sequence[DayArguments], steps: dict[str, Step], remaining: Remaining | None) -> int:
-    worst, touched, failed = 0, set[date](), set[date]()
-    for arguments, names in _in_turn(days, tuple(steps)):
-        day = arguments.selection.day
-        if day in failed:
-            continue
+@dataclass(frozen=True)
+class _Run:
+    """Days on their way through the steps."""
+
+    spark: SparkSession
+    steps: dict[str, Step]
+    telling: Telling
+
+    def days(self, days: Sequence[DayArguments], remaining: Remaining | None) -> int:
+        """Run the days; returns the gravest status."""
+        worst, touched, failed = 0, set[date](), set[date]()
+        for arguments, names in _in_turn(days, tuple(self.steps)):
+            day = arguments.selection.day
+            if day in failed:
+                continue
+            name = None
+            try:
+                if remaining is not None and len(days) > 1 and day not in touched:
+                    needed = remaining(arguments)
+                    names = [name for name in names if name in needed]
+                for name in names:
+                    touched.add(day)
+                    self._step(name, arguments)
+            except Exception as error:
+                failed.add(day)
+                worst = max(worst, self.telling.log.failed(error, day=day, step=name))
+                if worst >= StorageError.exit_status:
+                    break
+        passed_over = {one.selection.day for one in days} - touched - failed if worst < StorageError.exit_status else set()
+        self.telling.measured.add({"days": {"done": len(touched - failed), "failed": len(failed), "passed_over": len(passed_over)}})
+        if worst >= StorageError.exit_status:
+            return worst
+        for day in sorted(passed_over):
+            self.telling.log.say("passed_over", f"{day}: run before from the same inputs, passed over", day=day)
+        reports = STEP_NAMES[-1] in self.steps and days[0].until in (None, STEP_NAMES[-1])
+        for arguments in days if reports else ():
+            if arguments.selection.day in failed:
+                continue
+            try:
+                _refuse_grave_findings(arguments)
+            except Exception as error:
+                worst = max(worst, self.telling.log.failed(error, day=arguments.selection.day))
+        return worst
+
+    def verify(self, days: Sequence[DayArguments]) -> int:
+        """Compare the days' tables with what their objects give; returns the gravest status."""
+        worst = 0
+        for arguments in days:
+            names = tuple(self.steps)
+            steps = {name: self.steps[name] for name in names[: names.index(arguments.until or names[-1]) + 1]}
+            work = partial(verify_day, self.spark, steps)
+            try:
+                self._timed("verify", arguments, work)
+            except Exception as error:
+                worst = max(worst, self.telling.log.failed(error, day=arguments.selection.day, step="verify"))
+                if worst >= StorageError.exit_status:
+                    break
+        return worst
+
+    def _step(self, name: str, arguments: DayArguments) -> None:
+        self._timed(name, arguments, partial(self.steps[name], self.spark))
+
+    def _timed(self, name: str, arguments: DayArguments, work: Callable[[DayArguments], str]) -> None:
+        """Do one piece of work and print its summary; what it counted is told, and kept, even if it fails."""
+        log, day = self.telling.log, arguments.selection.day
+        log.say("step_started", f"{name}: {day} …", day=day, step=name)
+        began = time.monotonic()
+        arguments = replace(arguments, counts={})
         try:
-            if remaining is not None and len(days) > 1 and day not in touched:
-                needed = remaining(arguments)
-                names = [name for name in names if name in needed]
-            for name in names:
-                touched.add(day)
-                _run_step(spark, name, steps[name], arguments)
-        except Exception as error:
-            failed.add(day)
-            worst = max(worst, _status(error))
-            if worst >= StorageError.exit_status:
-                return worst
-    for day in sorted({arguments.selection.day for arguments in days} - touched - failed):
-        _say(f"{day}: run before from the same inputs, passed over")
-    reports = STEP_NAMES[-1] in steps and days[0].until in (None, STEP_NAMES[-1])
-    for arguments in days if reports else ():
-        if arguments.selection.day in failed:
-            continue
-        try:
-            _refuse_grave_findings(arguments)
-        except Exception as error:
-            worst = max(worst, _status(error))
-    return worst
+            summary = work(arguments)
+            if name == STEP_NAMES[-1]:
+                ended = datetime.combine(day + timedelta(days=1), time_of_day(), timezone.utc)
+                arguments.counts["report_lag_seconds"] = (datetime.now(timezone.utc) - ended).total_seconds()
+        finally:
+            seconds = time.monotonic() - began
+            self.telling.measured.add({**arguments.counts, "step_seconds": {name: seconds}})
+        log.say("step_done", f"{name}: done in {seconds:.1f} s", day=day, step=name, counts=arguments.counts, seconds=round(seconds, 3))
+        for line in summary.splitlines():
+            if line.startswith("warning"):
+                log.note("warning", line.removeprefix("warning").strip(), level="warning", day=day, step=name)
+        print(summary, flush=True)
+
+
+def run_maintenance(description: str, argv: Sequence[str] | None = None, show: Callable[[list[Upkeep]], None] | None = None) -> int:
+    """Keep up the tables of a warehouse and return the exit status; `show` is given what was done, or it is printed."""
+    telling = Telling.of(argv)
+    try:
+        parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        add_maintenance(parser)
+        given = parser.parse_args(argv)
+        days = days_of(given) if given.day or given.first or given.last else None
+        config, opened = load_config(given.config), Warehouse.open(given.warehouse, given.table_format)
+        refuse_short_retention(given.retain_days)
+        warehouse = telling.begin(opened, days or (), config.cost)
+        done = []
+        for one in maintain(warehouse, days, retain_days=given.retain_days, dry_run=given.dry_run, now=datetime.now(timezone.utc)):
+            done.append(one)
+            telling.measured.add({} if given.dry_run else one.counts())
+            telling.log.note("maintained", one.name or "warehouse", step="maintain_tables", counts=one.counts())
+            for line in one.lines() if show is None else ():
+                print(one_line(line), flush=True)
+        if show is not None:
+            show(done)
+        elif not any(list(one.lines()) for one in done):
+            print("nothing to do")
+    except Exception as error:
+        return telling.end(telling.log.failed(error, step="maintain_tables"))
+    return telling.end(0)
 
 
 def _refuse_grave_findings(arguments: DayArguments) -> None:
@@ -174,35 +187,3 @@ def _in_turn(days: Sequence[DayArguments], names: Sequence[str]) -> Iterator[tup
             yield day, wanted[:held]
         if before and wanted[held:]:
             yield before, wanted[held:]
-
-
-def _run_step(spark: SparkSession, name: str, step: Step, arguments: DayArguments) -> None:
-    _say(f"{name}: {arguments.selection.day} …")
-    began = time.monotonic()
-    summary = step(spark, arguments)
-    _say(f"{name}: done in {time.monotonic() - began:.1f} s")
-    print(summary, flush=True)
-
-
-def _status(error: Exception) -> int:
-    """Say what went wrong in one line, and give its exit status."""
-    if isinstance(error, FlowlogError):
-        _say(str(error))
-        return error.exit_status
-    if isinstance(error, PySparkException):
-        _say(f"the engine failed: {_reason(without_answers(str(error))) or type(error).__name__}")
-    else:
-        # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
-        print(trace(error), end="", file=sys.stderr, flush=True)
-    return StorageError.exit_status
-
-
-def _say(line: str) -> None:
-    print(f"flowlog: {line}", file=sys.stderr, flush=True)
-
-
-def _reason(message: str) -> str:
-    """One line of an engine's message: the error that a Python worker raised, if there is one, else the first line."""
-    lines = [line.strip() for line in message.splitlines()]
-    raised = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(?:Error|Exception): ", line)]
-    return raised[-1] if raised else next(filter(None, lines), "")

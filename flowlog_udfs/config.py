@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 
-Section = TypeVar("Section", "IngestConfig", "AttributionConfig")
+Section = TypeVar("Section", "IngestConfig", "AttributionConfig", "CostConfig")
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,37 @@ class AttributionConfig:
 
 
 @dataclass(frozen=True)
+class CostConfig:
+    """Section `[cost]`: what a run holds while it works, and the price of one vCPU for an hour; 0 where nobody says.
+
+    Nothing in a table depends on it.
+    """
+
+    vcpus: float = 0.0
+    vcpu_hour_price: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("vcpus", "vcpu_hour_price"):
+            if not 0 <= getattr(self, name) <= 1_000_000:
+                raise UsageError(f"[cost] {name} = {getattr(self, name)}: must be between 0 and 1000000")
+
+
+@dataclass(frozen=True)
 class Config:
-    """All settings. `formats` names the format of flow logs whose objects have no header line, by flow log id."""
+    """All settings. `formats` names the format of flow logs whose objects have no header line, by flow log id.
+
+    The digests of what tables are made from are taken of its text, in which `cost` has no place.
+    """
 
     ingest: IngestConfig = field(default_factory=IngestConfig)
     formats: Mapping[str, LogFormat] = field(default_factory=dict)
     networks: NetworksConfig = field(default_factory=NetworksConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    cost: CostConfig = field(default_factory=CostConfig, repr=False)
 
     def digest(self) -> str:
-        """SHA-256 of all settings."""
+        """SHA-256 of all settings that results depend on."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
@@ -95,7 +116,7 @@ def load_config(path: str | None) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from error
     try:
-        _refuse_unknown(tables, {"ingest", "formats", "networks", "attribution"}, "section")
+        _refuse_unknown(tables, {"ingest", "formats", "networks", "attribution", "cost"}, "section")
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise UsageError(f"[{name}] = {table!r}: must be a section")
@@ -110,6 +131,7 @@ def load_config(path: str | None) -> Config:
             formats,
             NetworksConfig.parse(networks.get("links", [])),
             _section(AttributionConfig, "attribution", tables.get("attribution", {})),
+            _section(CostConfig, "cost", tables.get("cost", {})),
         )
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error

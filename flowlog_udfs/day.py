@@ -8,8 +8,9 @@ from pyspark.sql import SparkSession
 
 import flowlog_udfs
 from flowlog_udfs.arguments import STEP_NAMES
-from flowlog_udfs.cli import DayArguments, Step
 from flowlog_udfs.compliance import day_rows
+from flowlog_udfs.counts import ingest_counts, initiation_counts, report_counts, totals_counts, translation_counts
+from flowlog_udfs.day_arguments import DayArguments, Step
 from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day, list_source
 from flowlog_udfs.initiation import attribute_day
@@ -24,33 +25,40 @@ def ingest_records(spark: SparkSession, arguments: DayArguments) -> str:
     """Source to tables `objects`, `records`, `records_tgw`, `rejects`, `coverage`; raises `DayLimitError` when the day breaks a limit."""
     began = time.monotonic()
     ingested = ingest_day(spark, arguments.selection, arguments.warehouse, arguments.config, arguments.inventory, arguments.now)
+    arguments.counts.update(ingest_counts(ingested, arguments.now))
     summary = ingest_summary(ingested, arguments.selection.day, time.monotonic() - began)
     if ingested.broken_limit:
-        print(summary)
+        print(summary, flush=True)
         raise DayLimitError(f"{ingested.broken_limit}: only objects, rejects and coverage were replaced")
     return summary
 
 
 def attribute_initiators(spark: SparkSession, arguments: DayArguments) -> str:
     """Table `records` to `connections`, and to `nat_legs` and `tallies`, of which the next steps make theirs."""
-    day = arguments.selection.day
-    return initiation_summary(attribute_day(spark, arguments.warehouse, day, arguments.config, arguments.inventory, arguments.now))
+    done = attribute_day(spark, arguments.warehouse, arguments.selection.day, arguments.config, arguments.inventory, arguments.now)
+    arguments.counts.update(initiation_counts(done))
+    return initiation_summary(done)
 
 
 def map_nat(spark: SparkSession, arguments: DayArguments) -> str:
     """Table `nat_legs` to `nat_mappings`; what only pairs tell goes into `connections`."""
-    return translation_summary(map_day(spark, arguments.warehouse, arguments.selection.day, arguments.now))
+    done = map_day(spark, arguments.warehouse, arguments.selection.day, arguments.now)
+    arguments.counts.update(translation_counts(done))
+    return translation_summary(done)
 
 
 def total_subnet_bytes(spark: SparkSession, arguments: DayArguments) -> str:
     """Table `tallies` to `subnet_bytes` and `reconciliation`; raises `ReconciliationError` when a byte is missing."""
-    return totals_summary(total_day(spark, arguments.warehouse, arguments.selection.day, arguments.now))
+    done = total_day(spark, arguments.warehouse, arguments.selection.day, arguments.now)
+    arguments.counts.update(totals_counts(done))
+    return totals_summary(done)
 
 
 def report_compliance(spark: SparkSession, arguments: DayArguments) -> str:
     """All tables to `findings`, `assessments`, `runs` and the report; tells those who want to know."""
     day = arguments.selection.day
     done = report_day(spark, arguments.warehouse, day, arguments.policy, arguments.config, arguments.inventory, arguments.now)
+    arguments.counts.update(report_counts(done))
     summary = report_summary(done)
     arguments.notices.send(done.document, done.url)
     return summary

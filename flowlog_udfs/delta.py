@@ -9,24 +9,30 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from typing import Literal, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import Schema
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from flowlog_udfs.answers import without_answers
 from flowlog_udfs.errors import StorageError
 
 COMMIT_TRIES = 8
-RETENTION = "interval 366 days"
+RETENTION_DAYS = 366
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
+FILES_RETENTION, LOG_RETENTION = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
 INPUTS_KEY = "flowlog.inputs"
 """Where a commit keeps the digest of the inputs it was made from."""
+RUN_KEY = "flowlog.run_id"
+"""Where a commit keeps the id of the run that made it, under which its logs and metrics are found."""
+ORIGINS_KEY = "flowlog.origins"
+"""Where a commit repeats, by day, the origins that commits older than the log's retention told."""
 CARRIED_KEY = "flowlog.carried_from"
 """Where a commit keeps the digest of the day before, whose open connections it took over: another digest there makes the day stale."""
 
@@ -41,17 +47,19 @@ def replace_partition(
     carried_from: str | None = None,
     *,
     statistics: Sequence[str] = (),
+    run_id: str | None = None,
 ) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
 
     `statistics` are the columns of which files have bounds; see `properties`.
 
-    `carried_from` is the digest of the day before, where the rows lean on it.
+    `carried_from` is the digest of the day before, where the rows lean on it, `run_id` that of the run.
 
     A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises
     `StorageError` when the table cannot be committed.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
+    notes |= {RUN_KEY: run_id} if run_id else {}
     _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True)
 
 
@@ -66,11 +74,36 @@ def properties(statistics: Sequence[str]) -> dict[str, str]:
     """The properties of a table (Delta protocol, "Table Properties"): how long it keeps its former states, and of which columns files have
     `statistics`.
 
-    VACUUM refuses to remove what is younger than the retention, whatever it is told. Where the columns are not named readers expect some of
+    VACUUM refuses to remove what is younger than the retention, whatever it is told. No engine cleans the log on its own: old commits tell
+    what days were made from, which `delta_log.clean` keeps. Where the columns are not named readers expect some of
     the first 32; delta-rs then compares with a bound that is null, and finds no row.
     """
     named = {"delta.dataSkippingStatsColumns": ",".join(statistics)} if statistics else {"delta.dataSkippingNumIndexedCols": "0"}
-    return {"delta.deletedFileRetentionDuration": RETENTION, "delta.logRetentionDuration": RETENTION, **named}
+    retention = f"interval {RETENTION_DAYS} days"
+    return {FILES_RETENTION: retention, LOG_RETENTION: retention, "delta.enableExpiredLogCleanup": "false", **named}
+
+
+def keep_properties(table: DeltaTable, configuration: Mapping[str, str]) -> None:
+    """Set the properties of a table where they differ; a retention that is longer than ours stays."""
+    there = table.metadata().configuration
+    longer = {name for name in (FILES_RETENTION, LOG_RETENTION) if interval(there.get(name, "")) > timedelta(days=RETENTION_DAYS)}
+    wanted = {name: value for name, value in configuration.items() if name not in longer and there.get(name) != value}
+    if wanted:
+        table.alter.set_table_properties(wanted)
+
+
+def interval(text: str) -> timedelta:
+    """A duration as table properties have it; none for what cannot be read.
+
+    >>> interval("interval 1 week 12 hours")
+    datetime.timedelta(days=7, seconds=43200)
+    """
+    words = text.lower().removeprefix("interval").split()
+    try:
+        parts = zip(words[::2], words[1::2], strict=True)
+        return sum((timedelta(**{f"{unit.rstrip('s')}s": float(number)}) for number, unit in parts), timedelta())
+    except (TypeError, ValueError, OverflowError):
+        return timedelta()
 
 
 def _commit(
@@ -103,8 +136,7 @@ def _commit(
                     commit_properties=properties,
                 )
             else:
-                if not configuration.items() <= table.metadata().configuration.items():
-                    table.alter.set_table_properties(configuration)
+                keep_properties(table, configuration)
                 mode: Literal["overwrite", "append"] = "overwrite" if replaces else "append"
                 table.create_write_transaction(list(files), mode, columns, ["day"], filters, commit_properties=properties)
             return
@@ -112,9 +144,9 @@ def _commit(
             lost = error
         except (DeltaError, OSError) as error:
             if table is not None or open_table(uri, options) is None:
-                raise StorageError(f"{uri}: cannot commit: {_one_line(error)}") from error
+                raise StorageError(f"{uri}: cannot commit: {briefly(error)}") from error
             lost = error  # Another run created the table in the meantime.
-    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {_one_line(lost)}") from lost
+    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {briefly(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -124,14 +156,14 @@ def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
-        raise StorageError(f"{uri}: cannot be opened: {_one_line(error)}") from error
+        raise StorageError(f"{uri}: cannot be opened: {briefly(error)}") from error
 
 
-def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str]]:
-    """The day and the path, relative to the table, of every file of a snapshot."""
-    files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path"])
+def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str, int]]:
+    """The day, the path relative to the table, and the size of every file of a snapshot."""
+    files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path", "size_bytes"])
     for row in files.to_pylist():
-        yield row["partition.day"], unquote(row["path"])
+        yield row["partition.day"], unquote(row["path"]), row["size_bytes"]
 
 
 class Origin(NamedTuple):
@@ -143,11 +175,42 @@ class Origin(NamedTuple):
 
 def committed_origin(table: DeltaTable, day: date) -> Origin | None:
     """What `day` was last made from; None for a day that the table does not have."""
+    return next((told[day] for _, told in told_origins(table) if day in told), None)
+
+
+def told_origins(table: DeltaTable) -> Iterator[tuple[int, dict[date, Origin]]]:
+    """The version of every commit, the newest first, with the origins of days that it tells."""
     for commit in table.history():
-        digests = json.loads(commit.get(INPUTS_KEY, "{}"))
-        if str(day) in digests:
-            return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))
-    return None
+        made = {day: Origin(str(inputs), commit.get(CARRIED_KEY)) for day, inputs in json.loads(commit.get(INPUTS_KEY, "{}")).items()}
+        made |= {day: Origin(*origin) for day, origin in json.loads(commit.get(ORIGINS_KEY, "{}")).items()}
+        yield commit["version"], {date.fromisoformat(day): origin for day, origin in made.items()}
+
+
+def repeat_origins(table: DeltaTable, origins: Mapping[date, Origin], run_id: str | None) -> None:
+    """Commit nothing but what days were made from; raises `StorageError` where another run commits."""
+    told = {ORIGINS_KEY: json.dumps({str(day): origin for day, origin in sorted(origins.items())})} | ({RUN_KEY: run_id} if run_id else {})
+    _write(table, [], CommitProperties(custom_metadata=told, max_commit_retries=0))
+
+
+def swap_files(
+    table: DeltaTable, day: date, gone: Mapping[str, int], files: Sequence[AddAction], run_id: str | None, now: datetime
+) -> bool:
+    """Put `files` with the same rows in the place of some of a snapshot's (path to size) in one commit; False where another came first.
+
+    Nothing changes for readers: the commit says so (`dataChange`), and tells no origin.
+    """
+    moment, partition = int(now.timestamp() * 1000), {"day": str(day)}
+    removed = [RemoveAction(quote(path, safe="/=-._"), False, moment, size, dict(partition)) for path, size in gone.items()]
+    added = [replace(one, data_change=False) for one in files]
+    try:
+        _write(table, [*removed, *added], CommitProperties(custom_metadata={RUN_KEY: run_id} if run_id else {}, max_commit_retries=0))
+    except CommitFailedError:
+        return False
+    return True
+
+
+def _write(table: DeltaTable, actions: list[AddAction | RemoveAction], properties: CommitProperties) -> None:
+    table.create_write_transaction(actions, "append", table.schema(), ["day"], None, commit_properties=properties)
 
 
 def add_action(path: str, size: int, day: date, statistics: str, now: datetime) -> AddAction:
@@ -155,7 +218,7 @@ def add_action(path: str, size: int, day: date, statistics: str, now: datetime) 
     return AddAction(path, size, {"day": str(day)}, int(now.timestamp() * 1000), True, statistics)
 
 
-def _one_line(error: Exception | None) -> str:
+def briefly(error: Exception | None) -> str:
     """An error of delta-rs as one line of moderate length, its end, where the cause stands, whole."""
     line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", without_answers(str(error))).split())
     return line if len(line) <= 300 else f"{line[:150]} … {line[-150:]}"

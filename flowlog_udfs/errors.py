@@ -8,6 +8,10 @@ class FlowlogError(Exception):
 
     exit_status = 3
 
+    def __str__(self) -> str:
+        """The message in one line, whatever keys and values it quotes."""
+        return one_line(super().__str__())
+
 
 class UsageError(FlowlogError):
     """A wrong argument, configuration value or log format: status 1."""
@@ -35,3 +39,12 @@ class StorageError(FlowlogError):
 
 class ObjectError(FlowlogError):
     """One flow log object cannot be read whole; it becomes a row of table `objects`, not a failure of the run."""
+
+
+def one_line(text: str) -> str:
+    r"""Text that stays one line of a log: line breaks, control characters and marks that turn the direction of writing as escapes.
+
+    >>> one_line("team\n42/AWSLogs")
+    'team\\n42/AWSLogs'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from operator import attrgetter
@@ -66,20 +66,24 @@ _OUTCOME = pa.schema(
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of a source to read; empty sets take all that is found. `keys` is the list that tells its objects, None for a listing."""
+    """Which part of a source to read; empty sets take all that is found. `keys` is the list that tells its objects, None for a listing.
+
+    `only` are the keys of objects to read of those that are found, None for all.
+    """
 
     source: str
     day: date
     accounts: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
     keys: str | None = None
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
 class Ingested:
     """What a day's ingest did: the rows of `objects`, counts over them, and whether the day broke a limit (and then why).
 
-    `listed_at` is when an inventory of the bucket was taken whose keys were read.
+    `listed_at` is when an inventory of the bucket was taken whose keys were read, `newest_end` the last end of a record.
     """
 
     objects: list[ObjectRow]
@@ -89,6 +93,7 @@ class Ingested:
     broken_limit: str | None
     late_hours: int
     listed_at: datetime | None = None
+    newest_end: datetime | None = None
 
     def total(self, count: str) -> int:
         """The sum of one of the counts of `ObjectRow`."""
@@ -141,7 +146,8 @@ def ingest_day(
         else:
             warehouse.discard(parts[table.name])
     reasons = _reject_reasons(warehouse, selection.day)
-    return Ingested(objects, listing.skipped, reasons, inputs, broken, config.ingest.late_hours, listing.taken_at)
+    newest = pc.max(covered.column("last_end")).as_py()
+    return Ingested(objects, listing.skipped, reasons, inputs, broken, config.ingest.late_hours, listing.taken_at, newest)
 
 
 def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config | None = None) -> DataFrame:
@@ -170,7 +176,10 @@ def list_source(selection: Selection, config: Config, also: frozenset[str] = fro
     """The source, and what it holds of the day, `also` these keys; raises `UsageError` for a folder that is not there."""
     storage, prefix = open_source(selection.source)
     scope = DayScope(prefix, selection.day, config.ingest.late_hours, selection.accounts, selection.regions, also)
-    return storage, known_day(selection.keys, storage, scope) if selection.keys else list_day(storage, scope)
+    listing = known_day(selection.keys, storage, scope) if selection.keys else list_day(storage, scope)
+    if selection.only is not None:
+        listing = replace(listing, objects=tuple(one for one in listing.objects if one.stored.key in selection.only))
+    return storage, listing
 
 
 def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:

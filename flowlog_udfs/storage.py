@@ -58,6 +58,10 @@ class Storage(Protocol):
         """Delete objects; those already gone are passed over."""
         ...
 
+    def delete_folder(self, prefix: str) -> None:
+        """Delete all objects below `prefix`, which ends in `/`."""
+        ...
+
     def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
         """Make the objects `staged` the whole content of `prefix`."""
         ...
@@ -133,6 +137,10 @@ class S3Storage:
         """Delete one by one; S3 does not mind keys that are gone."""
         for key in keys:
             client_of(self.endpoint).delete_object(Bucket=self.bucket, Key=key)
+
+    def delete_folder(self, prefix: str) -> None:
+        """Delete one by one, as they are listed."""
+        self.delete(stored.key for stored in self.objects(prefix))
 
     def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
         """Copy in, then delete what was there and the staged objects: not atomic, for S3 has no rename."""
@@ -222,6 +230,10 @@ class FolderStorage:
         """Unlink files."""
         for key in keys:
             Path(self.root, key).unlink(missing_ok=True)
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove the folder."""
+        shutil.rmtree(Path(self.root, prefix), ignore_errors=True)
 
     def replace_folder(self, prefix: str, staged: Sequence[str]) -> None:
         """Fill a new folder beside the former one and swap them by two renames."""

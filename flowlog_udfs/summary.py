@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta, timezone
 
+from flowlog_udfs.errors import one_line
 from flowlog_udfs.ingest import Ingested
 from flowlog_udfs.initiation import Initiation
 from flowlog_udfs.nat import UNPAIRED
@@ -29,7 +30,7 @@ def ingest_summary(ingested: Ingested, day: date, seconds: float) -> str:
         f"bytes      {ingested.total('bytes'):,} logged in records, {ingested.total('size_bytes'):,} in objects",
         f"seconds    {seconds:.1f}, {records / seconds:,.0f} records per second",
     ]
-    lines += [f"warning    {row.key}: {row.error}" for row in ingested.failed[:SHOWN_FAILURES]]
+    lines += [f"warning    {one_line(f'{row.key}: {row.error}')}" for row in ingested.failed[:SHOWN_FAILURES]]
     if len(ingested.failed) > SHOWN_FAILURES:
         lines.append(f"warning    … and {len(ingested.failed) - SHOWN_FAILURES:,} more objects; see table objects")
     whole = datetime.combine(day, time(), timezone.utc) + timedelta(days=1, hours=ingested.late_hours)
@@ -55,7 +56,7 @@ def initiation_summary(done: Initiation) -> str:
     ]
     if done.redelivered:
         lines.append(f"warning    {done.redelivered:,} records were delivered twice and count once")
-    lines += [f"warning    {refused}" for refused in done.refused_joins[:SHOWN_FAILURES]]
+    lines += [f"warning    {one_line(refused)}" for refused in done.refused_joins[:SHOWN_FAILURES]]
     return "\n".join(lines)
 
 
@@ -70,7 +71,7 @@ def translation_summary(done: Translation) -> str:
 def totals_summary(done: Totals) -> str:
     """The subnets that moved most, and the account of every byte read."""
     top = list(done.by_subnet.items())[:SHOWN_SUBNETS]
-    lines = [f"subnet     {subnet_id}: {octets:,} bytes sent and received" for subnet_id, octets in top]
+    lines = [f"subnet     {one_line(subnet_id)}: {octets:,} bytes sent and received" for subnet_id, octets in top]
     lines += [f"subnet     … and {len(done.by_subnet) - len(top):,} more; see table subnet_bytes"] if len(done.by_subnet) > len(top) else []
     for scope in ("subnet", "connection"):
         found = {bucket: value for (s, measure, bucket), value in done.account.items() if (s, measure) == (scope, "bytes") and value}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
 
 TableFormat = Literal["delta", "parquet"]
-_STAGED = "_staged"
+STAGED = "_staged"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Warehouse:
     storage: Storage
     prefix: str
     table_format: TableFormat
+    run_id: str | None = None
+    """Of the run that replaces days; its commits name it."""
 
     @classmethod
     def open(cls, url: str, table_format: str = "delta") -> Warehouse:
@@ -49,6 +51,11 @@ class Warehouse:
         if table_format not in ("delta", "parquet"):
             raise UsageError(f"table format {table_format!r}: must be delta or parquet")
         return cls(*open_storage(url), cast(TableFormat, table_format))
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.storage.url(self.prefix)
 
     def prove_writable(self) -> None:
         """Write and remove an empty object, so that a wrong warehouse is found before a day is read; raises `StorageError`."""
@@ -60,8 +67,8 @@ class Warehouse:
 
     def writer(self, table: Table, day: date) -> PartWriter:
         """A writer of part files, invisible to readers until `replace_day` names them."""
-        folder = f"day={day}" if self.table_format == "delta" else _STAGED
-        return PartWriter(self.storage, f"{self._folder(table)}{folder}/", table.schema, table.skipping_columns)
+        folder = f"day={day}" if self.table_format == "delta" else STAGED
+        return PartWriter(self.storage, f"{self.folder(table)}{folder}/", table.schema, table.skipping_columns)
 
     def write_rows(self, table: Table, day: date, rows: pa.Table) -> list[PartFile]:
         """Write rows held in memory as part files."""
@@ -81,7 +88,7 @@ class Warehouse:
         A Delta commit carries `inputs`, the digest of what the rows were made from, and `carried_from`, that of the day before where they
         lean on it. Raises `StorageError` when it is refused.
         """
-        folder = self._folder(table)
+        folder = self.folder(table)
         if self.table_format == "parquet":
             # A day without rows gets a file without rows: readers of Parquet know a table's columns from its files only.
             staged = parts or self.write_rows(table, day, table.schema.empty_table())
@@ -89,53 +96,55 @@ class Warehouse:
             return
         files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
         delta.replace_partition(
-            *(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs, carried_from),
+            *(self.uri(table), self.options(), logical_schema(table.schema), day, files, inputs, carried_from),
             statistics=table.skipping_columns,
+            run_id=self.run_id,
         )
 
     def append(self, table: Table, day: date, rows: pa.Table, *, now: datetime) -> None:
         """Add rows to a table's day: for tables that nothing is ever taken from. Raises `StorageError` when it is refused."""
-        folder = self._folder(table)
+        folder = self.folder(table)
         writer = PartWriter(self.storage, f"{folder}day={day}/", table.schema, table.skipping_columns)
         writer.write(rows)
         parts = writer.close()
         if self.table_format == "delta":
             files = [delta.add_action(p.key.removeprefix(folder), p.size_bytes, day, p.statistics, now) for p in parts]
-            delta.append_files(
-                self._uri(table), self._options(), logical_schema(table.schema), day, files, statistics=table.skipping_columns
-            )
+            delta.append_files(self.uri(table), self.options(), logical_schema(table.schema), day, files, statistics=table.skipping_columns)
 
     def origin(self, table: Table, day: date) -> delta.Origin | None:
         """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""
         if self.table_format == "parquet":
             return None
-        opened = delta.open_table(self._uri(table), self._options())
+        opened = delta.open_table(self.uri(table), self.options())
         return delta.committed_origin(opened, day) if opened else None
 
     def has_day(self, table: Table, day: date) -> bool:
         """Whether a run has made the table's day, be it without a row."""
-        if self.table_format == "delta":
-            return self.origin(table, day) is not None
-        return any(found == day for found, _ in self.part_keys(table))
+        return any(found == day for found, _ in self.part_keys(table)) or self.origin(table, day) is not None
 
     def part_keys(self, table: Table) -> Iterator[tuple[date, str]]:
         """Every day of a table with the storage keys of the part files that readers see."""
-        folder = self._folder(table)
+        yield from ((day, key) for day, key, _ in self.part_sizes(table))
+
+    def part_sizes(self, table: Table) -> Iterator[tuple[date, str, int]]:
+        """The same with the sizes of the files, in bytes."""
+        folder = self.folder(table)
         if self.table_format == "delta":
-            opened = delta.open_table(self._uri(table), self._options())
+            opened = delta.open_table(self.uri(table), self.options())
             if opened:
-                yield from ((day, folder + path) for day, path in delta.snapshot_files(opened))
+                yield from ((day, folder + path, size) for day, path, size in delta.snapshot_files(opened))
             return
         for name in self.storage.folders(folder):
             if name.startswith("day="):
-                yield from ((date.fromisoformat(name[4:]), stored.key) for stored in self.storage.objects(f"{folder}{name}/"))
+                day = date.fromisoformat(name[4:])
+                yield from ((day, stored.key, stored.size_bytes) for stored in self.storage.objects(f"{folder}{name}/"))
 
-    def rows(self, table: Table, keys: Iterable[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Columns of part files, one table for each file: for small tables, read by the driver."""
+    def rows(self, table: Table, keys: Iterable[str], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """Columns (None: all) of part files, one table for each file: for small tables, read by the driver."""
         for key in keys:
             with self.storage.open(key) as stream:
                 # Not `pq.read_table`: its threads let go of Python's bytes late, and one that does so while Python ends aborts the process.
-                yield pq.ParquetFile(pa.BufferReader(stream.read())).read(list(columns), use_threads=False)
+                yield pq.ParquetFile(pa.BufferReader(stream.read())).read(columns and list(columns), use_threads=False)
 
     def read(self, spark: SparkSession, table: Table, day: date) -> DataFrame:
         """A day of a table as a DataFrame, with column `day`; empty when the table has no such day."""
@@ -148,13 +157,16 @@ class Warehouse:
         frame = reader.parquet(*urls) if urls else spark.createDataFrame([], spark_schema(table.schema))
         return frame.withColumn("day", F.lit(day))
 
-    def _folder(self, table: Table) -> str:
+    def folder(self, table: Table) -> str:
+        """The prefix of a table's keys."""
         return f"{self.prefix}{table.name}/"
 
-    def _uri(self, table: Table) -> str:
-        return self.storage.url(self._folder(table))
+    def uri(self, table: Table) -> str:
+        """A table's folder as delta-rs knows it."""
+        return self.storage.url(self.folder(table))
 
-    def _options(self) -> dict[str, str]:
+    def options(self) -> dict[str, str]:
+        """What delta-rs needs to know of the storage."""
         return self.storage.endpoint.deltalake_options() if isinstance(self.storage, S3Storage) else {}
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import flowlog_udfs
 from flowlog_udfs.arguments import Parser
-from flowlog_udfs.command import completion, ddl, demo, formats, inspect, report, run, sample, sign_off
+from flowlog_udfs.command import completion, ddl, demo, formats, inspect, maintain, report, run, sample, sign_off
 from flowlog_udfs.command.output import Output
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 
@@ -37,6 +37,7 @@ COMMANDS = {
         "formats": formats,
         "run": run,
         "report": report,
+        "maintain": maintain,
         "sign-off": sign_off,
         "ddl": ddl,
         "sample": sample,

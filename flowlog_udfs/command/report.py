@@ -15,7 +15,7 @@ from flowlog_udfs.command.submission import add_submission, job_words, submit
 from flowlog_udfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from flowlog_udfs.cli import DayArguments
+    from flowlog_udfs.day_arguments import DayArguments
 
 HELP = "make a day's report from its tables, or show the one that stands (jobs/report_compliance.py)"
 EXAMPLE = "flowlog report --warehouse s3://my-tables/flowlog --day 2026-03-10 --show"
@@ -47,7 +47,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
 
 def execute(given: argparse.Namespace, output: Output) -> int:
     """Submit the job unless the standing report will do, then show verdict and findings; raises `DayLimitError` where there is none."""
-    from flowlog_udfs.cli import days_given
+    from flowlog_udfs.day_arguments import days_given
     from flowlog_udfs.report.publishing import latest_report, report_url
 
     (day,) = days_given(given)

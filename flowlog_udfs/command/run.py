@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(given: argparse.Namespace, output: Output) -> int:
     """Submit the job; as JSON, its status and what the ledger says of each day."""
-    from flowlog_udfs.cli import days_given
+    from flowlog_udfs.day_arguments import days_given
 
     # Wrong files and values are told here already: Spark takes seconds to start.
     days = days_given(given)
-    steps = STEP_NAMES.index(given.until) + 1 if given.until else len(STEP_NAMES)
+    steps = 1 if given.verify else STEP_NAMES.index(given.until) + 1 if given.until else len(STEP_NAMES)
     status = submit("run_day", _job_words(given), steps * len(days), given, output)
     if output.as_json:
         output.show({"status": status, "days": [entry(one.warehouse, one.selection.day) for one in days]}, _nothing_more)

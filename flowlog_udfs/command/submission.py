@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -76,18 +77,27 @@ def _relay(pipe: IO[str] | None, target: IO[str], progress: Progress, bar: TaskI
     """Pass lines on above the bar, and move the bar by those that tell of steps."""
     for line in pipe or ():
         text = line.rstrip("\n")
-        if started := _STARTS.match(text):
+        said = _said(text)
+        if started := _STARTS.match(said):
             progress.update(bar, description=f"{started[2]} {started[1].replace('_', ' ')}")
             if not progress.disable:
                 continue
-        elif _ENDS.match(text):
+        elif _ENDS.match(said):
             progress.advance(bar)
-        elif _PASSED_OVER.match(text):
+        elif _PASSED_OVER.match(said):
             progress.advance(bar, len(STEP_NAMES))
         if progress.disable or not target.isatty():
             print(text, file=target, flush=True)
         else:
             progress.console.print(text, markup=False, highlight=False)
+
+
+def _said(text: str) -> str:
+    """A line of a job's log as a person would read it, be it JSON."""
+    try:
+        return f"flowlog: {json.loads(text)['message']}" if text.startswith("{") else text
+    except (ValueError, KeyError):
+        return text
 
 
 def _runner(engine: str, properties: str | None) -> list[str]:

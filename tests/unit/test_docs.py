@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from flowlog_udfs.arguments import STEP_NAMES, add_day_arguments
+from flowlog_udfs.arguments import STEP_NAMES, add_day_arguments, add_maintenance
 from flowlog_udfs.config import Config
+from flowlog_udfs.metrics import METRICS
 from flowlog_udfs.policy.model import Allow, Approval, Connections, Expected, FirstSeen, Gaps, Segment, Spread, Volume
 from tests.unit.analysing import analyse
 from tests.unit.reading import ANNOUNCED, lines, read
@@ -66,7 +67,7 @@ def test_the_policy_reference_has_every_key() -> None:
 
 def test_the_example_configuration_has_every_key() -> None:
     text = page("conf/flowlog.toml")
-    for section in (Config().ingest, Config().attribution):
+    for section in (Config().ingest, Config().attribution, Config().cost):
         assert [f.name for f in fields(section) if not re.search(rf"^{f.name} = ", text, re.M)] == []
 
 
@@ -75,6 +76,21 @@ def test_the_readme_has_every_option() -> None:
     add_day_arguments(parser, STEP_NAMES, backfills=True)
     options = {one for action in parser._actions for one in action.option_strings if one.startswith("--")}
     assert [one for one in sorted(options - {"--help"}) if f"`{one}" not in page("README.md") and f"{one} " not in page("README.md")] == []
+
+
+def test_every_metric_is_in_the_table() -> None:
+    rows = re.findall(r"^\| `flowlog_(\w+)` \| (?:`(\w+)`)? ?\| (.*) \|$", page("docs/operations.md"), re.M)
+    assert rows == [(metric.name, metric.label or "", metric.meaning) for metric in METRICS]
+
+
+def test_the_upkeep_has_every_option_of_its_own() -> None:
+    parser = argparse.ArgumentParser()
+    add_maintenance(parser)
+    day = argparse.ArgumentParser()
+    add_day_arguments(day, STEP_NAMES, backfills=True)
+    own = {action.option_strings[0] for action in parser._actions} - {action.option_strings[0] for action in day._actions}
+    assert own == {"--retain-days", "--dry-run"}
+    assert [one for one in sorted(own) if one not in page("docs/operations.md")] == []
 
 
 def test_the_script_for_other_platforms_runs_a_day(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,159 @@
+"""Operating flowlog: what a whole run logs and measures, days verified against their objects, and tables kept up between runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from logtree import LogTree, at, packed, row
+from prometheus_client.parser import text_string_to_metric_families
+from pyspark.sql import SparkSession
+from running import submit
+from stored import log_entries, rows
+
+from flowlog_udfs.catalog import TABLES
+from flowlog_udfs.cli import run_maintenance, run_steps
+from flowlog_udfs.day import STEPS, remaining
+from flowlog_udfs.subnets import SUBNET_BYTES_TABLE
+from flowlog_udfs.tables import Warehouse
+
+if TYPE_CHECKING:
+    from tests.conftest import Days
+
+NOW = datetime(2026, 4, 1, tzinfo=timezone.utc)
+
+
+def run_days(spark: SparkSession, source: Path, warehouse: Path, day: date, *options: object) -> int:
+    words = ["--source", source, "--warehouse", warehouse, "--day", day, *options]
+    return run_steps("test", STEPS, lambda: spark, [str(word) for word in words], remaining=remaining)
+
+
+def verify(spark: SparkSession, days: Days, *options: object) -> int:
+    return run_days(spark, days.logs, days.tables, days.day, "--verify", *(options or days.options()))
+
+
+def stored(warehouse: Path) -> dict[str, list[dict[str, object]]]:
+    return {entry.table.name: rows(warehouse, entry.table.name) for entry in TABLES if (warehouse / entry.table.name).exists()}
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_in_logs_metrics_and_commits(spark, days: Days, tmp_path, capsys):
+    mine = days.copied(tmp_path)
+    metrics = tmp_path / "flowlog.prom"
+    options = [*mine.options(), "--log-format", "json", "--metrics", metrics]
+    assert run_days(spark, mine.logs, mine.tables, mine.day, *options) == 0
+    assert stored(mine.tables) == stored(days.tables)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    done = {line["step"]: line for line in lines if line["event"] == "step_done"}
+    assert list(done) == list(STEPS)
+    (run_id,) = {line["run_id"] for line in lines}
+    for name in ("records", "connections", "nat_mappings", "subnet_bytes", "findings"):
+        assert log_entries(mine.tables, name, "commitInfo")[-1]["flowlog.run_id"] == run_id
+
+    records, connections = (len([one for one in rows(mine.tables, name) if one["day"] == mine.day]) for name in ("records", "connections"))
+    assert done["ingest_records"]["counts"]["records"] == records
+    assert sum(done["attribute_initiators"]["counts"]["connections"].values()) == connections
+    found = {
+        (sample.name, *(value for name, value in sample.labels.items() if name != "warehouse")): sample.value
+        for family in text_string_to_metric_families(metrics.read_text())
+        for sample in family.samples
+    }
+    assert found["flowlog_records",] == records
+    assert found["flowlog_exit_status",] == 0
+    document = json.loads((mine.tables / "reports" / f"day={mine.day}" / "report.json").read_text())
+    assert {kind[1]: value for kind, value in found.items() if kind[0] == "flowlog_findings"} == document["verdict"]["open"]
+    newest = max(one["end_time"] for one in rows(mine.tables, "records") if one["day"] == mine.day and one["end_time"])
+    lag = datetime.now(timezone.utc) - newest
+    assert lag.total_seconds() - 600 < found["flowlog_record_lag_seconds",] <= lag.total_seconds()
+    late = datetime.now(timezone.utc) - datetime(2026, 3, 11, tzinfo=timezone.utc)
+    assert late.total_seconds() - 600 < found["flowlog_report_lag_seconds",] <= late.total_seconds()
+    assert {kind[1] for kind in found if kind[0] == "flowlog_step_seconds"} == set(STEPS)
+    account = sum(value for kind, value in found.items() if kind[0] == "flowlog_subnet_account_bytes")
+    assert account == found["flowlog_logged_bytes",]
+
+
+def test_upkeep_changes_no_row_and_the_day_verifies(spark, days: Days, tmp_path, capsys):
+    mine = days.copied(tmp_path)
+    words = ["--warehouse", str(mine.tables)]
+    before, reports = stored(mine.tables), contents(mine.tables / "reports")
+    assert run_maintenance("test", words) == 0
+    assert "merged" in capsys.readouterr().out
+    assert (stored(mine.tables), contents(mine.tables / "reports")) == (before, reports)
+    assert run_maintenance("test", words) == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+
+    files = contents(mine.tables)
+    assert verify(spark, mine) == 0
+    told = capsys.readouterr().out
+    compared = ("objects", "records", "rejects", "coverage", "connections", "nat_mappings", "subnet_bytes", "reconciliation", "findings")
+    for name in compared:
+        count = len([one for one in before[name] if one["day"] == mine.day])
+        assert f"equal      {name}: {count:,} rows, digest " in told
+    assert "equal      report\n" in told
+    assert told.endswith(f"verified   {mine.day}: all that was compared is equal\n")
+    # Nothing was replaced, and nothing is left.
+    assert contents(mine.tables) == files
+    assert not list(mine.tables.glob("_verify-*"))
+
+
+def test_the_job_runs_by_spark_submit(days: Days, tmp_path):
+    mine = days.copied(tmp_path)
+    before = stored(mine.tables)
+    done = submit("--source", mine.logs, "--warehouse", mine.tables, "--day", mine.day, job="jobs/maintain_tables.py")
+    assert done.returncode == 0, done.stderr
+    assert "merged" in done.stdout
+    assert stored(mine.tables) == before
+
+
+def test_a_manipulated_row_is_found(spark, days: Days, tmp_path, capsys):
+    mine = days.copied(tmp_path)
+    warehouse = Warehouse.open(str(mine.tables))
+    keys = [key for day, key in warehouse.part_keys(SUBNET_BYTES_TABLE) if day == mine.day]
+    held = pa.concat_tables(warehouse.rows(SUBNET_BYTES_TABLE, keys, SUBNET_BYTES_TABLE.schema.names))
+    more = pc.add(held.column("bytes"), pa.array([1] + [0] * (held.num_rows - 1)))
+    forged = held.set_column(held.column_names.index("bytes"), "bytes", more).cast(SUBNET_BYTES_TABLE.schema)
+    origin = warehouse.origin(SUBNET_BYTES_TABLE, mine.day)
+    parts = warehouse.write_rows(SUBNET_BYTES_TABLE, mine.day, forged)
+    warehouse.replace_day(SUBNET_BYTES_TABLE, mine.day, parts, inputs=origin.inputs, now=NOW)
+    # Without the policy of the day's report, what depends on it is not compared.
+    assert verify(spark, mine, *mine.options(policy=False)) == 2
+    told = capsys.readouterr()
+    assert "warning    the day's report was made with another policy\n" in told.out
+    assert "equal      connections: " in told.out
+    assert "findings" not in told.out
+    count = f"{held.num_rows:,} rows stored, {held.num_rows:,} worked out; 1 only stored, 1 only worked out"
+    assert f"different  subnet_bytes: {count}\n" in told.out
+    assert f"flowlog: {mine.day}: different from what its objects give: subnet_bytes; nothing was replaced\n" in told.err
+
+
+def test_objects_that_changed_arrived_or_are_gone_are_named(spark, tmp_path, capsys):
+    logs, tables, day = tmp_path / "logs", tmp_path / "tables", date(2026, 3, 10)
+    tree = LogTree.in_folder(logs)
+    kept, changed, gone = (tree.text(f"10T00{minute}", [row(at("10T00:01:00"), port=minute)], mark=minute) for minute in (10, 20, 30))
+    assert run_days(spark, logs, tables, day) == 0
+    # A copy of an object has another time, and the same content.
+    (logs / kept).write_bytes((logs / kept).read_bytes())
+    assert run_days(spark, logs, tables, day, "--verify") == 0
+    arrived = tree.text("10T0040", [row(at("10T00:01:00"), port=40)], mark=40)
+    capsys.readouterr()
+    assert run_days(spark, logs, tables, day, "--verify") == 0
+    assert f"arrived    {arrived}: arrived since, left out; run the day again to hold it\n" in capsys.readouterr().out
+    (logs / changed).write_bytes(packed(["2 123456789012 eni-0f1 10.0.1.5 203.0.113.5 20 443 6 12 999 1773100860 1773100919 ACCEPT OK"]))
+    (logs / gone).unlink()
+    assert run_days(spark, logs, tables, day, "--verify") == 2
+    told = capsys.readouterr().out
+    assert f"changed    {changed}: has another content\n" in told
+    assert f"gone       {gone}: no longer there\n" in told
+    assert "different  records: 3 rows stored, 2 worked out; 2 only stored, 1 only worked out\n" in told
+
+
+def test_a_day_that_was_never_run_cannot_be_verified(spark, days: Days, capsys):
+    assert run_days(spark, days.logs, days.tables, days.day + timedelta(days=9), "--verify") == 2
+    assert "table objects has no such day; there is nothing to verify" in capsys.readouterr().err
