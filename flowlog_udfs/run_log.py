@@ -46,18 +46,18 @@ class RunLog:
         # Here, because the arguments of a command line are read, and its help is shown, without an engine.
         from pyspark.errors import PySparkException
 
+        text = without_answers(str(error))
         status = error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
         told: dict[str, Any] = {"level": "error", "day": day, "step": step, "counts": counts or None, "status": status}
         if isinstance(error, FlowlogError):
-            self.say("failed", str(error), **told)
+            self.say("failed", text, **told)
         elif isinstance(error, PySparkException):
-            self.say("failed", f"the engine failed: {_reason(without_answers(str(error))) or type(error).__name__}", **told)
+            self.say("failed", f"the engine failed: {_reason(text) or type(error).__name__}", **told)
         else:
             # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
-            traced = trace(error)
-            self.note("failed", without_answers(f"{type(error).__name__}: {error}"), **told, traceback=traced)
+            self.note("failed", f"{type(error).__name__}: {text}", **told, traceback=trace(error))
             if not self._as_json:
-                print(traced, end="", file=sys.stderr, flush=True)
+                print(trace(error), end="", file=sys.stderr, flush=True)
         return status
 
 
