@@ -159,7 +159,7 @@ def _odd_lines(log_format: LogFormat) -> list[str]:
     header = log_format.header()
     other = FORMATS[len(header) % len(FORMATS)].header()
     nearly = [f"{header} {header}", f"x-new {header}", header.upper(), "version", "version action", header.replace(" ", "\x1f", 1)]
-    return ["", "   ", "-", header, header, other, *nearly, header.replace("-", "-\x1c", 1), "x" * 70_000]
+    return ["", "   ", "-", header, header, other, *nearly, header.replace("-", "-\x1c", 1), f" {header}", "x" * 70_000]
 
 
 def _overwritten(seed: np.random.Generator, content: Octets, signs: Octets, share: float) -> Octets:

@@ -4,7 +4,7 @@ In: the content of a text object, inflated, and the format that its flow log is 
 the kernel's is checked.
 
     line   is header, blank, record, or a reject with one reason, and nothing else
-    header nothing but distinct field names, of which at least half are known; the first is known too, or the line is the object's first
+    header nothing but distinct field names, of which at least half are known; but for the object's first line it begins with a known one
     reject the first of these that holds: too_long, bad_encoding, token_count, a wrong time before the record, the first wrong value
 """
 
@@ -82,7 +82,7 @@ def header_names(line: bytes, *, is_first: bool) -> Sequence[str] | None:
     well_formed = all(re.fullmatch(r"[a-z][a-z0-9-]*", name) for name in names)
     if not names or not well_formed or len(set(names)) < len(names) or 2 * sum(name in BY_NAME for name in names) < len(names):
         return None
-    return names if is_first or (len(names) > 1 and names[0] in BY_NAME) else None
+    return names if is_first or (len(names) > 1 and names[0] in BY_NAME and not line[:1].isspace()) else None
 
 
 def read_line(line: bytes, names: Sequence[str], *, has_time: bool = False) -> Values | str | None:
