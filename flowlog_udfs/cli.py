@@ -188,7 +188,9 @@ def _status(error: Exception) -> int:
         _say(str(error))
         return error.exit_status
     if isinstance(error, PySparkException):
-        _say(f"the engine failed: {_reason(str(error)) or type(error).__name__}")
+        why = _reason(str(error)) or type(error).__name__
+        own = re.match(rf"{re.escape(FlowlogError.__module__)}\.\w+: ", why)
+        _say(why[own.end() :] if own else f"the engine failed: {why}")
     else:
         # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
         traceback.print_exception(error)

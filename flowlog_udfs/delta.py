@@ -7,7 +7,9 @@ Tables keep to what every Delta reader understands: reader version 1, no deletio
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
@@ -19,8 +21,11 @@ from deltalake.schema import Schema
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from flowlog_udfs.errors import StorageError
+from flowlog_udfs.s3_faults import is_unanswered, reason
 
 COMMIT_TRIES = 8
+FIRST_PAUSE_SECONDS = 0.1
+"""The pause after a first commit without an answer; each one after it is twice as long."""
 RETENTION = "interval 366 days"
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 INPUTS_KEY = "flowlog.inputs"
@@ -46,8 +51,8 @@ def replace_partition(
 
     `carried_from` is the digest of the day before, where the rows lean on it.
 
-    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises
-    `StorageError` when the table cannot be committed.
+    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. So is a commit
+    that got no answer, unless it turns out to have landed. Raises `StorageError` when the table cannot be committed.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
     _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True)
@@ -85,8 +90,8 @@ def _commit(
     properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
     filters = [("day", "=", str(day))] if replaces else None
-    lost: DeltaError | None = None
-    for _ in range(COMMIT_TRIES):
+    lost: Exception | None = None
+    for number in range(COMMIT_TRIES):
         table = open_table(uri, options)
         try:
             if table is None:
@@ -106,13 +111,19 @@ def _commit(
                 mode: Literal["overwrite", "append"] = "overwrite" if replaces else "append"
                 table.create_write_transaction(list(files), mode, columns, ["day"], filters, commit_properties=properties)
             return
-        except CommitFailedError as error:
+        except (DeltaError, OSError) as error:
             lost = error
-        except DeltaError as error:
-            if table is not None or open_table(uri, options) is None:
-                raise StorageError(f"{uri}: cannot commit: {_one_line(error)}") from error
-            lost = error  # Another run created the table in the meantime.
-    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {_one_line(lost)}") from lost
+        after = open_table(uri, options)
+        if after is not None and _holds(after, files):
+            return  # The commit landed; its answer was lost, or what delta-rs does after a commit failed.
+        created_by_another = table is None and after is not None
+        if is_unanswered(lost):
+            time.sleep(FIRST_PAUSE_SECONDS * 2**number)
+        elif not (isinstance(lost, CommitFailedError) or created_by_another):
+            raise StorageError(f"{uri}: cannot commit: {reason(lost)}") from lost
+    assert lost
+    why = "got no answer" if is_unanswered(lost) else "were refused, for other runs kept committing"
+    raise StorageError(f"{uri}: {COMMIT_TRIES} tries to commit {day} {why}: {reason(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -122,14 +133,23 @@ def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
-        raise StorageError(f"{uri}: cannot be opened: {_one_line(error)}") from error
+        raise StorageError(f"{uri}: cannot be opened: {reason(error)}") from error
 
 
 def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str]]:
     """The day and the path, relative to the table, of every file of a snapshot."""
-    files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path"])
+    with _read(table):
+        files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path"])
     for row in files.to_pylist():
         yield row["partition.day"], unquote(row["path"])
+
+
+@contextmanager
+def _read(table: DeltaTable) -> Iterator[None]:
+    try:
+        yield
+    except (DeltaError, OSError) as error:
+        raise StorageError(f"{table.table_uri}: cannot be read: {reason(error)}") from error
 
 
 class Origin(NamedTuple):
@@ -141,7 +161,9 @@ class Origin(NamedTuple):
 
 def committed_origin(table: DeltaTable, day: date) -> Origin | None:
     """What `day` was last made from; None for a day that the table does not have."""
-    for commit in table.history():
+    with _read(table):
+        commits = table.history()
+    for commit in commits:
         digests = json.loads(commit.get(INPUTS_KEY, "{}"))
         if str(day) in digests:
             return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))
@@ -153,6 +175,6 @@ def add_action(path: str, size: int, day: date, statistics: str, now: datetime) 
     return AddAction(path, size, {"day": str(day)}, int(now.timestamp() * 1000), True, statistics)
 
 
-def _one_line(error: Exception | None) -> str:
-    """An error of delta-rs, which may quote a whole answer of the storage, as one line of moderate length."""
-    return " ".join(str(error).split())[:300]
+def _holds(table: DeltaTable, files: Sequence[AddAction]) -> bool:
+    """Whether part files, of which no two have one name, are in a snapshot: not known of none."""
+    return bool(files) and {unquote(file.path) for file in files} <= {path for _, path in snapshot_files(table)}

@@ -20,6 +20,7 @@ from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.report.document import to_json
 from flowlog_udfs.report.page import render
 from flowlog_udfs.report.schema import validate
+from flowlog_udfs.storage import needed
 from flowlog_udfs.tables import Warehouse
 
 FILES = ("report.html", "report.json")
@@ -54,8 +55,9 @@ def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_di
         validate(document)
         _put(warehouse, f"{folder}{digest}/", {"report.html": render(document), "report.json": to_json(document)})
     for name in FILES:
-        with warehouse.storage.open(f"{folder}{digest}/{name}") as stream:
-            _put(warehouse, folder, {name: stream.read().decode()})
+        with needed(warehouse.storage, f"{folder}{digest}/{name}") as stream:
+            content = stream.read().decode()
+        _put(warehouse, folder, {name: content})
     standing = kept or document
     ledger.enter(warehouse, day, _run(standing) | {"config_digest": config_digest}, now)
     return standing
