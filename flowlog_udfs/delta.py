@@ -6,12 +6,12 @@ Tables keep to what every Delta reader understands: reader version 1, no deletio
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -23,9 +23,13 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from flowlog_udfs.errors import StorageError
 from flowlog_udfs.s3_faults import is_unanswered, reason
 
+Answer = TypeVar("Answer")
+
 COMMIT_TRIES = 8
+READ_TRIES = 8
+"""How often a read is tried whose answer breaks. To a request without any answer delta-rs has given its ten tries before."""
 FIRST_PAUSE_SECONDS = 0.1
-"""The pause after a first commit without an answer; each one after it is twice as long."""
+"""The pause after a first try without a whole answer; each one after it is twice as long."""
 RETENTION = "interval 366 days"
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 INPUTS_KEY = "flowlog.inputs"
@@ -129,27 +133,30 @@ def _commit(
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
     """The newest snapshot of a table; None when there is none."""
     try:
-        return DeltaTable(uri, storage_options=dict(options))
+        return _asked(uri, lambda: DeltaTable(uri, storage_options=dict(options)))
     except TableNotFoundError:
         return None
-    except (DeltaError, OSError) as error:
-        raise StorageError(f"{uri}: cannot be opened: {reason(error)}") from error
 
 
 def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str]]:
     """The day and the path, relative to the table, of every file of a snapshot."""
-    with _read(table):
-        files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path"])
+    files = pa.table(_asked(table.table_uri, lambda: table.get_add_actions(flatten=True))).select(["partition.day", "path"])
     for row in files.to_pylist():
         yield row["partition.day"], unquote(row["path"])
 
 
-@contextmanager
-def _read(table: DeltaTable) -> Iterator[None]:
-    try:
-        yield
-    except (DeltaError, OSError) as error:
-        raise StorageError(f"{table.table_uri}: cannot be read: {reason(error)}") from error
+def _asked(uri: str, ask: Callable[[], Answer]) -> Answer:
+    """What delta-rs reads of a table, asked for again where an answer broke; raises `StorageError` when it cannot be read."""
+    for number in itertools.count(1):
+        try:
+            return ask()
+        except TableNotFoundError:
+            raise
+        except (DeltaError, OSError) as error:
+            if number == READ_TRIES or not is_unanswered(error):
+                raise StorageError(f"{uri}: cannot be read: {reason(error)}") from error
+        time.sleep(FIRST_PAUSE_SECONDS * 2 ** (number - 1))
+    raise AssertionError
 
 
 class Origin(NamedTuple):
@@ -161,9 +168,7 @@ class Origin(NamedTuple):
 
 def committed_origin(table: DeltaTable, day: date) -> Origin | None:
     """What `day` was last made from; None for a day that the table does not have."""
-    with _read(table):
-        commits = table.history()
-    for commit in commits:
+    for commit in _asked(table.table_uri, table.history):
         digests = json.loads(commit.get(INPUTS_KEY, "{}"))
         if str(day) in digests:
             return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))

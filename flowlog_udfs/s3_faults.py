@@ -79,7 +79,7 @@ def reason(error: Exception) -> str:
 
 
 def is_unanswered(error: Exception) -> bool:
-    """Whether delta-rs got no answer to a request, which it does not repeat when it is a write: it may have been carried out or not."""
+    """Whether delta-rs got no whole answer: it repeats no write, which may have been carried out or not, and no answer that broke."""
     return "HTTP error" in str(error) and _code(error) is None
 
 

@@ -142,7 +142,7 @@ def test_an_error_on_a_worker_is_status_3_and_names_the_error(run: RunDay, tree:
     # The warehouse becomes unwritable between the driver's look and the workers' work.
     monkeypatch.setattr(Warehouse, "prove_writable", lambda self: None)
     assert run(tmp_path / "logs", tmp_path / "file" / "tables") == 3
-    assert re.search(r"^flowlog: .*file/tables/.*: Not a directory$", last_line(capsys))
+    assert re.search(r"^flowlog: the engine failed: .*Not a directory", last_line(capsys))
 
 
 def test_a_fault_of_flowlog_itself_is_status_3(spark, tree: LogTree, tmp_path, capsys):
