@@ -47,3 +47,7 @@ class StorageError(FlowlogError):
 
 class ObjectError(FlowlogError):
     """One flow log object cannot be read whole; it becomes a row of table `objects`, not a failure of the run."""
+
+
+class GoneError(ObjectError):
+    """There is no such object, or no longer."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
+from flowlog_udfs.errors import DayLimitError, GoneError, ObjectError, StorageError, UsageError
 from flowlog_udfs.tables import Table, Warehouse
 
 DECISIONS = ("accepted", "rejected")
@@ -82,12 +82,14 @@ def enter(warehouse: Warehouse, day: date, run: Mapping[str, Any], now: datetime
 
 
 def report_at(warehouse: Warehouse, key: str) -> dict[str, Any] | None:
-    """The document of a report by its key; None where there is none."""
+    """The document of a report by its key; None where there is none. Raises `StorageError` for one that cannot be read."""
     try:
         with warehouse.storage.open(key) as stream:
             found: dict[str, Any] = json.loads(stream.read())
-    except ObjectError:
+    except GoneError:
         return None
+    except ObjectError as error:
+        raise StorageError(f"{warehouse.storage.url(key)} cannot be read: {error}") from error
     return found
 
 

@@ -52,7 +52,9 @@ class RunLog:
         if isinstance(error, FlowlogError):
             self.say("failed", text, **told)
         elif isinstance(error, PySparkException):
-            self.say("failed", f"the engine failed: {_reason(text) or type(error).__name__}", **told)
+            why = _reason(text) or type(error).__name__
+            own = re.match(rf"{re.escape(FlowlogError.__module__)}\.\w+: ", why)
+            self.say("failed", why[own.end() :] if own else f"the engine failed: {why}", **told)
         else:
             # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
             self.note("failed", f"{type(error).__name__}: {text}", **told, traceback=trace(error))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from flowlog_udfs import delta
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.parts import PartFile, PartWriter
-from flowlog_udfs.storage import S3Storage, Storage, open_storage
+from flowlog_udfs.storage import S3Storage, Storage, needed, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -149,7 +149,7 @@ class Warehouse:
     def rows(self, table: Table, keys: Iterable[str], columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """Columns (None: all) of part files, one table for each file: for small tables, read by the driver."""
         for key in keys:
-            with self.storage.open(key) as stream:
+            with needed(self.storage, key) as stream:
                 # Not `pq.read_table`: its threads let go of Python's bytes late, and one that does so while Python ends aborts the process.
                 yield pq.ParquetFile(pa.BufferReader(stream.read())).read(columns and list(columns), use_threads=False)
 

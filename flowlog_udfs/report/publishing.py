@@ -22,7 +22,7 @@ from flowlog_udfs.report.document import to_json
 from flowlog_udfs.report.page import render
 from flowlog_udfs.report.pseudonymous import pseudonymous
 from flowlog_udfs.report.schema import validate
-from flowlog_udfs.storage import Storage
+from flowlog_udfs.storage import Storage, needed
 from flowlog_udfs.tables import Warehouse
 
 FILES = ("report.html", "report.json")
@@ -58,7 +58,7 @@ def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_di
         validate(document)
         _put(warehouse.storage, f"{folder}{digest}/", document)
     for name in FILES:
-        with warehouse.storage.open(f"{folder}{digest}/{name}") as stream:
+        with needed(warehouse.storage, f"{folder}{digest}/{name}") as stream:
             _put_text(warehouse.storage, folder + name, stream.read().decode())
     standing = kept or document
     ledger.enter(warehouse, day, _run(standing) | {"config_digest": config_digest}, now)
