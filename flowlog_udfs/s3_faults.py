@@ -39,6 +39,7 @@ _OF_THE_OBJECT = {
     **dict.fromkeys(("InvalidRange", "416", "MethodNotAllowed", "InvalidRequest"), _UNREADABLE),
 }
 _CODE = re.compile(r"An error occurred \(([\w.]+)\)|<Code>([\w.]+)</Code>")
+_MESSAGE = re.compile(r"</Code>\s*<Message>([^<]+)</Message>")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -74,7 +75,9 @@ def reason(error: Exception) -> str:
     code = _code(error)
     if code in _OF_THE_RUN:
         return f"{_OF_THE_RUN[code]} ({code})"
-    line = " ".join(_COLOUR.sub("", without_answers(str(error))).split())
+    quoted = _MESSAGE.search(str(error))
+    told = f"S3 answered {code}: {quoted[1]}" if quoted else without_answers(_COLOUR.sub("", str(error)))
+    line = " ".join(told.split())
     # Where it is cut, the end stays, which has the cause.
     return line if len(line) <= 300 else f"{line[:150]} … {line[-150:]}"
 
