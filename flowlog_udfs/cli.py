@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -187,8 +188,10 @@ def _status(error: Exception) -> int:
     if isinstance(error, FlowlogError):
         _say(str(error))
         return error.exit_status
-    if isinstance(error, PySparkException):
+    if isinstance(error, PySparkException | Py4JError):
         _say(f"the engine failed: {_reason(str(error)) or type(error).__name__}")
+    elif isinstance(error, OSError):
+        _say(f"the storage failed: {' '.join(str(error).split())}")
     else:
         # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
         traceback.print_exception(error)
@@ -200,7 +203,10 @@ def _say(line: str) -> None:
 
 
 def _reason(message: str) -> str:
-    """One line of an engine's message: the error that a Python worker raised, if there is one, else the first line."""
+    """One line of an engine's message: the error that a Python worker raised, if there is one, else what Spark says of it, of the causes in
+    a stack of Java's the first.
+    """
     lines = [line.strip() for line in message.splitlines()]
     raised = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(?:Error|Exception): ", line)]
-    return raised[-1] if raised else next(filter(None, lines), "")
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return (raised[-1:] or causes or [*filter(None, lines)] or [""])[0]

@@ -7,7 +7,7 @@ Tables keep to what every Delta reader understands: reader version 1, no deletio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
@@ -18,9 +18,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import Schema
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from flowlog_udfs.errors import StorageError
+from flowlog_udfs.errors import LostRaceError, StorageError
 
 COMMIT_TRIES = 8
+RECENT_COMMITS = 32
 RETENTION = "interval 366 days"
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 INPUTS_KEY = "flowlog.inputs"
@@ -39,6 +40,7 @@ def replace_partition(
     carried_from: str | None = None,
     *,
     statistics: Sequence[str] = (),
+    snapshot: Callable[[], DeltaTable | None] | None = None,
 ) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
 
@@ -46,11 +48,12 @@ def replace_partition(
 
     `carried_from` is the digest of the day before, where the rows lean on it.
 
-    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises
-    `StorageError` when the table cannot be committed.
+    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. With `snapshot`
+    it is lost: the files replace the day as it is there or not at all. Raises `StorageError` when the table cannot be committed, of the
+    kind `LostRaceError` when other runs were faster.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
-    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True)
+    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True, snapshot=snapshot)
 
 
 def append_files(
@@ -81,13 +84,15 @@ def _commit(
     configuration: dict[str, str],
     *,
     replaces: bool,
+    snapshot: Callable[[], DeltaTable | None] | None = None,
 ) -> None:
     properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
     filters = [("day", "=", str(day))] if replaces else None
     lost: DeltaError | None = None
-    for _ in range(COMMIT_TRIES):
-        table = open_table(uri, options)
+    tries = 1 if snapshot else COMMIT_TRIES
+    for _ in range(tries):
+        table = snapshot() if snapshot else open_table(uri, options)
         try:
             if table is None:
                 create_table_with_add_actions(
@@ -112,7 +117,7 @@ def _commit(
             if table is not None or open_table(uri, options) is None:
                 raise StorageError(f"{uri}: cannot commit: {_one_line(error)}") from error
             lost = error  # Another run created the table in the meantime.
-    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {_one_line(lost)}") from lost
+    raise LostRaceError(f"{uri}: other runs kept committing; {tries} tries for {day} were refused: {_one_line(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -141,10 +146,15 @@ class Origin(NamedTuple):
 
 def committed_origin(table: DeltaTable, day: date) -> Origin | None:
     """What `day` was last made from; None for a day that the table does not have."""
-    for commit in table.history():
-        digests = json.loads(commit.get(INPUTS_KEY, "{}"))
-        if str(day) in digests:
-            return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))
+    # The newest first; nearly always among the last ones, and each is a file to read.
+    for limit in (RECENT_COMMITS, None):
+        commits = table.history(limit)
+        for commit in commits:
+            digests = json.loads(commit.get(INPUTS_KEY, "{}"))
+            if str(day) in digests:
+                return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))
+        if len(commits) < RECENT_COMMITS:
+            break
     return None
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from flowlog_udfs import delta
 from flowlog_udfs.errors import UsageError
@@ -49,6 +50,10 @@ class Warehouse:
         if table_format not in ("delta", "parquet"):
             raise UsageError(f"table format {table_format!r}: must be delta or parquet")
         return cls(*open_storage(url), cast(TableFormat, table_format))
+
+    def pinned(self) -> PinnedWarehouse:
+        """The warehouse as a step reads it."""
+        return PinnedWarehouse(self.storage, self.prefix, self.table_format)
 
     def prove_writable(self) -> None:
         """Write and remove an empty object, so that a wrong warehouse is found before a day is read; raises `StorageError`."""
@@ -91,6 +96,7 @@ class Warehouse:
         delta.replace_partition(
             *(self._uri(table), self._options(), logical_schema(table.schema), day, files, inputs, carried_from),
             statistics=table.skipping_columns,
+            snapshot=self._snapshot(table),
         )
 
     def append(self, table: Table, day: date, rows: pa.Table, *, now: datetime) -> None:
@@ -109,7 +115,7 @@ class Warehouse:
         """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""
         if self.table_format == "parquet":
             return None
-        opened = delta.open_table(self._uri(table), self._options())
+        opened = self._opened(table)
         return delta.committed_origin(opened, day) if opened else None
 
     def has_day(self, table: Table, day: date) -> bool:
@@ -122,7 +128,7 @@ class Warehouse:
         """Every day of a table with the storage keys of the part files that readers see."""
         folder = self._folder(table)
         if self.table_format == "delta":
-            opened = delta.open_table(self._uri(table), self._options())
+            opened = self._opened(table)
             if opened:
                 yield from ((day, folder + path) for day, path in delta.snapshot_files(opened))
             return
@@ -148,6 +154,12 @@ class Warehouse:
         frame = reader.parquet(*urls) if urls else spark.createDataFrame([], spark_schema(table.schema))
         return frame.withColumn("day", F.lit(day))
 
+    def _opened(self, table: Table) -> DeltaTable | None:
+        return delta.open_table(self._uri(table), self._options())
+
+    def _snapshot(self, table: Table) -> Callable[[], DeltaTable | None] | None:
+        return None
+
     def _folder(self, table: Table) -> str:
         return f"{self.prefix}{table.name}/"
 
@@ -156,6 +168,24 @@ class Warehouse:
 
     def _options(self) -> dict[str, str]:
         return self.storage.endpoint.deltalake_options() if isinstance(self.storage, S3Storage) else {}
+
+
+@dataclass(frozen=True)
+class PinnedWarehouse(Warehouse):
+    """A warehouse of which each Delta table stays as it stood when first asked for, whatever other runs commit in the meantime.
+
+    A day is replaced as it stood then, or not at all: `replace_day` raises `LostRaceError`. For the driver only.
+    """
+
+    _tables: dict[str, DeltaTable | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def _opened(self, table: Table) -> DeltaTable | None:
+        if table.name not in self._tables:
+            self._tables[table.name] = super()._opened(table)
+        return self._tables[table.name]
+
+    def _snapshot(self, table: Table) -> Callable[[], DeltaTable | None] | None:
+        return lambda: self._opened(table)
 
 
 def logical_schema(schema: pa.Schema) -> pa.Schema:
