@@ -21,12 +21,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from flowlog_udfs.errors import StorageError
+from flowlog_udfs.errors import LostRaceError, StorageError
 from flowlog_udfs.s3_faults import is_unanswered, reason
 
 Answer = TypeVar("Answer")
 
 COMMIT_TRIES = 8
+RECENT_COMMITS = 32
+"""What a day was made from is nearly always told by one of so many, and each is a file to read."""
 READ_TRIES = 8
 """How often a read is tried whose answer breaks. To a request without any answer delta-rs has given its ten tries before."""
 FIRST_PAUSE_SECONDS = 0.1
@@ -55,6 +57,7 @@ def replace_partition(
     *,
     statistics: Sequence[str] = (),
     run_id: str | None = None,
+    snapshot: Callable[[], DeltaTable | None] | None = None,
 ) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
 
@@ -63,11 +66,12 @@ def replace_partition(
     `carried_from` is the digest of the day before, where the rows lean on it, `run_id` that of the run.
 
     A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. So is a commit
-    that got no answer, unless it turns out to have landed. Raises `StorageError` when the table cannot be committed.
+    that got no answer, unless it turns out to have landed. With `snapshot` a lost race is lost: the files replace the day as it is there or
+    not at all. Raises `StorageError` when the table cannot be committed, of the kind `LostRaceError` when other runs were faster.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
     notes |= {RUN_KEY: run_id} if run_id else {}
-    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True)
+    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True, snapshot=snapshot)
 
 
 def append_files(
@@ -123,13 +127,14 @@ def _commit(
     configuration: dict[str, str],
     *,
     replaces: bool,
+    snapshot: Callable[[], DeltaTable | None] | None = None,
 ) -> None:
     properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
     filters = [("day", "=", str(day))] if replaces else None
     lost: Exception | None = None
     for number in range(COMMIT_TRIES):
-        table = open_table(uri, options)
+        table = snapshot() if snapshot else open_table(uri, options)
         try:
             if table is None:
                 create_table_with_add_actions(
@@ -157,9 +162,11 @@ def _commit(
             time.sleep(FIRST_PAUSE_SECONDS * 2**number)
         elif not (isinstance(lost, CommitFailedError) or created_by_another):
             raise StorageError(f"{uri}: cannot commit: {reason(lost)}") from lost
+        elif snapshot:
+            break
     assert lost
     why = "got no answer" if is_unanswered(lost) else "were refused, for other runs kept committing"
-    raise StorageError(f"{uri}: {COMMIT_TRIES} tries to commit {day} {why}: {reason(lost)}") from lost
+    raise LostRaceError(f"{uri}: {number + 1} tries to commit {day} {why}: {reason(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -201,12 +208,16 @@ class Origin(NamedTuple):
 
 def committed_origin(table: DeltaTable, day: date) -> Origin | None:
     """What `day` was last made from; None for a day that the table does not have."""
-    return next((told[day] for _, told in told_origins(table) if day in told), None)
+    for limit in (RECENT_COMMITS, None) if table.version() >= RECENT_COMMITS else (None,):
+        for _, told in told_origins(table, limit):
+            if day in told:
+                return told[day]
+    return None
 
 
-def told_origins(table: DeltaTable) -> Iterator[tuple[int, dict[date, Origin]]]:
-    """The version of every commit, the newest first, with the origins of days that it tells."""
-    for commit in _asked(table.table_uri, table.history):
+def told_origins(table: DeltaTable, limit: int | None = None) -> Iterator[tuple[int, dict[date, Origin]]]:
+    """The version of every commit (or of the last so many), the newest first, with the origins of days that it tells."""
+    for commit in _asked(table.table_uri, lambda: table.history(limit)):
         made = {day: Origin(str(inputs), commit.get(CARRIED_KEY)) for day, inputs in json.loads(commit.get(INPUTS_KEY, "{}")).items()}
         made |= {day: Origin(*origin) for day, origin in json.loads(commit.get(ORIGINS_KEY, "{}")).items()}
         yield commit["version"], {date.fromisoformat(day): origin for day, origin in made.items()}

@@ -45,6 +45,10 @@ class StorageError(FlowlogError):
     exit_status = 3
 
 
+class LostRaceError(StorageError):
+    """Another run committed to the table first."""
+
+
 class ObjectError(FlowlogError):
     """One flow log object cannot be read whole; it becomes a row of table `objects`, not a failure of the run."""
 
