@@ -79,7 +79,7 @@ def reason(error: Exception) -> str:
     told = f"S3 answered {code}: {quoted[1]}" if quoted else without_answers(_COLOUR.sub("", str(error)))
     line = " ".join(told.split())
     # Where it is cut, the end stays, which has the cause.
-    return line if len(line) <= 300 else f"{line[:150]} … {line[-150:]}"
+    return line if len(line) <= 300 else f"{line[:148]} … {line[-149:]}"
 
 
 def is_unanswered(error: Exception) -> bool:
