@@ -58,7 +58,8 @@ class Fault:
 class Storm:
     """Faults by chance: each request meets one with probability `share`, and no request for the same thing more than `most` times.
 
-    Chance is drawn from the seed, the request and how often it was made, so that the order of threads does not matter.
+    Chance is drawn from the seed, the request and how often it was made, so that the order of threads does not matter; requests for part
+    files, whose names are unique, meet other faults in each run.
     """
 
     seed: int
