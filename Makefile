@@ -6,7 +6,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
 
-.PHONY: help setup setup-s3 demo demo-s3 test test-slow soak test-sail check bench docs notebooks zip lock clean
+.PHONY: help setup setup-s3 demo demo-s3 test test-slow soak test-sail check bench docs notebooks zip audit sbom lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,7 +37,11 @@ notebooks: setup ## execute the notebooks on the demo
 	@pytest --nbmake notebooks
 zip: setup ## the library as dist/flowlog_udfs.zip for spark-submit --py-files
 	@python .ci/make_zip.py
-lock: setup ## renew constraints.txt from pyproject.toml
+audit: setup ## ask which pinned packages have known vulnerabilities; says so when no advisory service answers
+	@.ci/audit
+sbom: setup ## the pinned packages and JARs as dist/flowlog.cdx.json (CycloneDX)
+	@$$(.ci/audit_tools) .ci/make_sbom.py
+lock: setup ## renew constraints.txt and the locks of .ci from pyproject.toml
 	@.ci/lock
 clean: ## remove what the targets made, .venv excepted
 	@rm -rf demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse

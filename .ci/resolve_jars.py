@@ -1,13 +1,15 @@
 """Resolve a set of JARs with Spark's own Ivy and put them beside Spark's: `resolve_jars.py delta|s3`.
 
 On the class path of every session started from .venv they need no --packages, and no resolution at each start. Clusters bring their own.
+Each is compared with its SHA-256 in jars.txt, a list as `sha256sum` writes it: a repository that serves other bytes is found out.
 """
 
-import os
+import hashlib
 import re
 import shutil
+import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import files, version
 from pathlib import Path
 
 import pyspark
@@ -39,6 +41,17 @@ def artifact(file_name: str) -> str:
     return re.sub(r"-\d[^-]*(-[^-]*)?\.jar$", "", file_name)
 
 
+def own_name(jar: Path) -> str:
+    """The name of a JAR as it was published: Ivy writes its organisation before it."""
+    return jar.name.partition("_")[2]
+
+
+def pins() -> dict[str, str]:
+    """The SHA-256 of each JAR by Ivy's name for it."""
+    lines = (line.split() for line in Path(__file__).with_name("jars.txt").read_text().splitlines())
+    return {name: digest for digest, name in lines}
+
+
 def resolve(name: str) -> int:
     """Download the set unless it is there already; returns an exit status."""
     target = Path(pyspark.__file__).parent / "jars"
@@ -49,21 +62,29 @@ def resolve(name: str) -> int:
     ivy = Path(sys.prefix, f"ivy-{name}")
     shutil.rmtree(ivy, ignore_errors=True)
     log = Path(sys.prefix, f"ivy-{name}.log")
-    command = (
-        f"spark-submit --master 'local[1]' --packages {','.join(SETS[name])} --exclude-packages {','.join(EXCLUDED)}"
-        f" --conf spark.jars.ivy={ivy} --conf spark.ui.enabled=false {__file__} check > {log} 2>&1"
-    )
-    if os.system(command) != 0:  # noqa: S605 - the command is made of constants
+    command = ["spark-submit", "--master", "local[1]", "--packages", ",".join(SETS[name]), "--exclude-packages", ",".join(EXCLUDED)]
+    command += ["--conf", f"spark.jars.ivy={ivy}", "--conf", "spark.ui.enabled=false", __file__, "check"]
+    with log.open("w") as told:
+        status = subprocess.run(command, stdout=told, stderr=subprocess.STDOUT, check=False).returncode  # noqa: S603 - made of constants
+    if status:
         lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
         reason = next((line for line in lines if "unresolved" in line or "Exception" in line), lines[-1] if lines else "no output")
         print(f"flowlog setup: JARs of set {name!r} cannot be resolved; is the Maven repository within reach? ({reason})", file=sys.stderr)
         return 1
-    shipped = {artifact(jar.name) for jar in target.glob("*.jar")}
-    for jar in sorted((ivy / "jars").glob("*.jar")):
-        name_and_version = jar.name.partition("_")[2]
-        # Spark's own version of a library wins: two on one class path is how a session fails to start.
-        if artifact(name_and_version) not in shipped:
-            shutil.copy(jar, target / name_and_version)
+    # Spark's own version of a library wins: two on one class path is how a session fails to start.
+    shipped = {artifact(file.name) for file in files("pyspark") or () if file.suffix == ".jar"}
+    wanted_jars = [jar for jar in sorted((ivy / "jars").glob("*.jar")) if artifact(own_name(jar)) not in shipped]
+    for jar in wanted_jars:
+        found = hashlib.sha256(jar.read_bytes()).hexdigest()
+        if found != pins().get(jar.name):
+            print(
+                f"flowlog setup: {jar.name} has SHA-256 {found}, and .ci/jars.txt says {pins().get(jar.name, 'nothing')}", file=sys.stderr
+            )
+            return 1
+    for jar in wanted_jars:
+        for former in (one for one in target.glob("*.jar") if artifact(one.name) == artifact(own_name(jar))):
+            former.unlink()
+        shutil.copy(jar, target / own_name(jar))
     mark.write_text(wanted)
     return 0
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flowlog_udfs.config import IngestConfig
-from flowlog_udfs.errors import ReconciliationError
+from flowlog_udfs.errors import ReconciliationError, StorageError
 from flowlog_udfs.keys import Listing
 from flowlog_udfs.objects import FAILED, ObjectRow
 from flowlog_udfs.parts import PartFile
+from flowlog_udfs.s3_faults import DENIED
 
 LARGEST_DAY = 2**62
 """The most bytes or packets of a day: all sums of a day are of some of its records, so none of them reaches what a BIGINT holds."""
@@ -30,6 +31,15 @@ def reconcile(listing: Listing, objects: Sequence[ObjectRow], parts: Mapping[str
         written = sum(part.rows for name in names for part in parts.get(name, ()))
         if counted != written:
             raise ReconciliationError(f"{counted} {count} were read, {written} written; nothing was replaced")
+
+
+def refuse_denied(objects: Sequence[ObjectRow]) -> None:
+    """Raise `StorageError` where S3 refused access to every object: that says nothing of them."""
+    if all((row.error or "").startswith(DENIED) for row in objects):
+        raise StorageError(
+            f"S3 refused access to all {len(objects)} objects of the day; nothing was replaced. "
+            "Allow s3:GetObject on the source, and kms:Decrypt where it is encrypted by a key of KMS"
+        )
 
 
 def broken_limit(objects: Sequence[ObjectRow], config: IngestConfig) -> str | None:

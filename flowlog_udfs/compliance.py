@@ -16,13 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.agreement import agreed_inputs
 from flowlog_udfs.columns import codes, mixed, text_hashes
 from flowlog_udfs.config import Config
 from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.coverage import COVERAGE_TABLE
 from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.exchange import BLOB_COLUMNS, blobs, exchange
-from flowlog_udfs.ingest import OBJECTS
+from flowlog_udfs.ingest import OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS
+from flowlog_udfs.initiation import LEGS_TABLE
 from flowlog_udfs.inventory import Inventory
 from flowlog_udfs.ledger import RUNS_TABLE
 from flowlog_udfs.policy.assessments import ASSESSMENTS, ASSESSMENTS_TABLE, Known, assessments
@@ -48,8 +50,16 @@ from flowlog_udfs.scan import Scanned, row_groups, scan
 from flowlog_udfs.subnets import RECONCILIATION_TABLE, SUBNET_BYTES_TABLE
 from flowlog_udfs.subscriptions import subscriptions
 from flowlog_udfs.tables import Table, Warehouse, logical_schema
+from flowlog_udfs.tallies import TALLIES_TABLE
 from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
+JUDGED_TABLES = (
+    *(OBJECTS, COVERAGE_TABLE, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS, TALLIES_TABLE, LEGS_TABLE, INTERFACES_TABLE),
+    *(CONNECTIONS_TABLE, NAT_MAPPINGS_TABLE, SUBNET_BYTES_TABLE, RECONCILIATION_TABLE),
+)
+"""The tables of a day that its report speaks of, in the order in which a run replaces them."""
+JUDGEMENT_TABLES = (EXTERNAL_PEERS_TABLE, ASSESSMENTS_TABLE, FINDINGS_TABLE)
+"""Those that a report is made with."""
 ROWS_PER_PARTITION = 1_000_000
 _COUNTED = {"found": FOUND, "talkers": counting.TALKERS, "refused": counting.REFUSED, "evidence": counting.EVIDENCE}
 _OUTCOME = pa.schema([(name, pa.struct(list(schema))) for name, schema in _COUNTED.items()])
@@ -68,8 +78,9 @@ class Counted:
 
 @dataclass(frozen=True)
 class Judged:
-    """A day judged: rows of `findings` and `assessments`, what was seen, and what the report counts."""
+    """A day judged: from which inputs, rows of `findings` and `assessments`, what was seen, and what the report counts."""
 
+    inputs: str
     policy: Policy
     findings: list[dict[str, Any]]
     assessments: list[dict[str, Any]]
@@ -78,47 +89,53 @@ class Judged:
 
 
 def judge_day(
-    spark: SparkSession, warehouse: Warehouse, day: date, policy: Policy, config: Config, inventory: Inventory | None, now: datetime
+    spark: SparkSession,
+    warehouse: Warehouse,
+    read: Warehouse,
+    day: date,
+    policy: Policy,
+    config: Config,
+    inventory: Inventory | None,
+    now: datetime,
 ) -> Judged:
     """Replace the day in `findings`, `assessments` and `external_peers`; raises `DayLimitError` when an earlier step was not run."""
     for table, step in ((COVERAGE_TABLE, "ingest_records"), (CONNECTIONS_TABLE, "attribute_initiators"), (NAT_MAPPINGS_TABLE, "map_nat")):
-        _require(warehouse, table, day, step)
-    _require(warehouse, RECONCILIATION_TABLE, day, "total_subnet_bytes")
+        _require(read, table, day, step)
+    _require(read, RECONCILIATION_TABLE, day, "total_subnet_bytes")
     judge = Judge(policy, Segments.of(policy.segments, inventory), day)
-    counted = count_day(spark, warehouse, judge)
-    interfaces = day_rows(warehouse, INTERFACES_TABLE, day)
+    counted = count_day(spark, read, judge)
+    interfaces = day_rows(read, INTERFACES_TABLE, day)
     expected = expectations(policy.expected, inventory, {row["vpc_id"] for row in interfaces})
-    presence = Presence(day_rows(warehouse, COVERAGE_TABLE, day), interfaces, expected, inventory)
+    presence = Presence(day_rows(read, COVERAGE_TABLE, day), interfaces, expected, inventory)
 
-    days = days_before(warehouse, SUBNET_BYTES_TABLE, day)
-    sent = [sent_by_subnet(warehouse, one) for one in days]
+    days = days_before(read, SUBNET_BYTES_TABLE, day)
+    sent = [sent_by_subnet(read, one) for one in days]
     of_peers = {number for number, _ in judge.numbered(FirstSeen)}
     met = [row for row in counted.found if row["rule"] in of_peers]
-    peers_before = [_peers(warehouse, one) for one in days_before(warehouse, EXTERNAL_PEERS_TABLE, day)]
+    peers_before = [_peers(read, one) for one in days_before(read, EXTERNAL_PEERS_TABLE, day)]
     rows = [row for row in counted.found if row["rule"] not in of_peers]
     rows += first_seen(judge, met, peers_before)
-    rows += large_transfers(judge, sent_by_subnet(warehouse, day), sent)
-    run_days = {one for one, _ in warehouse.part_keys(RUNS_TABLE) if one < day}
+    rows += large_transfers(judge, sent_by_subnet(read, day), sent)
+    run_days = {one for one, _ in read.part_keys(RUNS_TABLE) if one < day}
     rows += gaps(judge, presence, run_days)
     regions = {row["vpc_id"]: row["region"] for row in interfaces if row["vpc_id"] and row["region"]}
     found = findings(rows, policy, day, regions)
 
-    objects = day_rows(warehouse, OBJECTS, day, ["flow_log_id", "account_id", "region", "log_format"])
+    objects = day_rows(read, OBJECTS, day, ["flow_log_id", "account_id", "region", "log_format"])
     fields_of = {name: log.fields for name, log in subscriptions(objects, inventory).items()}
     days_known = min(len(days), len(peers_before)) if met else len(days)
     known = Known(fields_of, bool(config.attribution.ip_ranges), days_known, bool(expected), has_earlier_run(day, run_days))
     missing_vpcs = [name for kind, name in presence.missing if kind == "vpc"]
     assessed = assessments(policy, found, interfaces, missing_vpcs, known)
 
-    inputs, _ = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
-    inputs = f"{inputs}/{policy.digest()}"
+    inputs = f"{agreed_inputs(read, day, JUDGED_TABLES)}/{policy.digest()}"
     for table, made in (
         (EXTERNAL_PEERS_TABLE, external_peers(met)),
         (ASSESSMENTS_TABLE, pa.Table.from_pylist(assessed, ASSESSMENTS)),
         (FINDINGS_TABLE, pa.Table.from_pylist(found, FINDINGS)),
     ):
         warehouse.replace_day(table, day, warehouse.write_rows(table, day, made), inputs=inputs, now=now)
-    return Judged(policy, found, assessed, presence, counted)
+    return Judged(inputs, policy, found, assessed, presence, counted)
 
 
 def _require(warehouse: Warehouse, table: Table, day: date, step: str) -> None:

@@ -15,7 +15,7 @@ from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day, list_source
 from flowlog_udfs.initiation import attribute_day
 from flowlog_udfs.ledger import versions
-from flowlog_udfs.reporting import provisional_note, report_day, stale_note
+from flowlog_udfs.reporting import is_standing, provisional_note, report_day, stale_note
 from flowlog_udfs.summary import ingest_summary, initiation_summary, report_summary, totals_summary, translation_summary
 from flowlog_udfs.totals import total_day
 from flowlog_udfs.translation import map_day
@@ -67,7 +67,8 @@ def report_compliance(spark: SparkSession, arguments: DayArguments) -> str:
 def remaining(arguments: DayArguments) -> tuple[str, ...]:
     """The steps that a day still needs: none where its report was made from the same objects, settings, policy, inventory and release.
 
-    A day that leans on one worked out anew since needs all. Where only what is known of its late rows has changed, the report is made anew.
+    A day that leans on one worked out anew since needs all, and so does one whose tables are of several runs, the last one stopped.
+    Where only what is known of its late rows has changed, the report is made anew.
     """
     day, warehouse, config = arguments.selection.day, arguments.warehouse, arguments.config
     latest = versions(warehouse, day)[-1:]
@@ -77,7 +78,11 @@ def remaining(arguments: DayArguments) -> tuple[str, ...]:
         "policy_digest": arguments.policy.digest(),
         "inventory_digest": arguments.inventory.digest() if arguments.inventory else None,
     }
-    if not latest or any(latest[0][name] != value for name, value in wanted.items()):
+    if (
+        not latest
+        or any(latest[0][name] != value for name, value in wanted.items())
+        or not is_standing(warehouse, day, latest[0]["digest"])
+    ):
         return STEP_NAMES
     _, listing = list_source(arguments.selection, config, held_elsewhere(warehouse, day))
     listed = {(one.stored.key, one.stored.etag) for one in listing.objects}

@@ -6,11 +6,13 @@ Tables keep to what every Delta reader understands: reader version 1, no deletio
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -19,9 +21,18 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import Schema
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from flowlog_udfs.errors import StorageError
+from flowlog_udfs.errors import LostRaceError, StorageError
+from flowlog_udfs.s3_faults import is_unanswered, reason
+
+Answer = TypeVar("Answer")
 
 COMMIT_TRIES = 8
+RECENT_COMMITS = 32
+"""What a day was made from is nearly always told by one of so many, and each is a file to read."""
+READ_TRIES = 8
+"""How often a read is tried whose answer breaks. To a request without any answer delta-rs has given its ten tries before."""
+FIRST_PAUSE_SECONDS = 0.1
+"""The pause after a first try without a whole answer; each one after it is twice as long."""
 RETENTION_DAYS = 366
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 FILES_RETENTION, LOG_RETENTION = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
@@ -46,6 +57,7 @@ def replace_partition(
     *,
     statistics: Sequence[str] = (),
     run_id: str | None = None,
+    snapshot: Callable[[], DeltaTable | None] | None = None,
 ) -> None:
     """Make `files` the whole of the partition `day`, in one commit that carries the digest `inputs`; creates the table if need be.
 
@@ -53,12 +65,13 @@ def replace_partition(
 
     `carried_from` is the digest of the day before, where the rows lean on it, `run_id` that of the run.
 
-    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. Raises
-    `StorageError` when the table cannot be committed.
+    A lost race is tried again from a fresh snapshot, never by delta-rs itself: its own retry would keep both writers' rows. So is a commit
+    that got no answer, unless it turns out to have landed. With `snapshot` a lost race is lost: the files replace the day as it is there or
+    not at all. Raises `StorageError` when the table cannot be committed, of the kind `LostRaceError` when other runs were faster.
     """
     notes = {INPUTS_KEY: json.dumps({str(day): inputs})} | ({CARRIED_KEY: carried_from} if carried_from else {})
     notes |= {RUN_KEY: run_id} if run_id else {}
-    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True)
+    _commit(uri, options, schema, day, files, notes, properties(statistics), replaces=True, snapshot=snapshot)
 
 
 def append_files(
@@ -114,13 +127,14 @@ def _commit(
     configuration: dict[str, str],
     *,
     replaces: bool,
+    snapshot: Callable[[], DeltaTable | None] | None = None,
 ) -> None:
     properties = CommitProperties(custom_metadata=notes, max_commit_retries=0)
     columns = Schema.from_arrow(schema.append(pa.field("day", pa.date32())))
     filters = [("day", "=", str(day))] if replaces else None
-    lost: DeltaError | None = None
-    for _ in range(COMMIT_TRIES):
-        table = open_table(uri, options)
+    lost: Exception | None = None
+    for number in range(COMMIT_TRIES):
+        table = snapshot() if snapshot else open_table(uri, options)
         try:
             if table is None:
                 create_table_with_add_actions(
@@ -138,30 +152,51 @@ def _commit(
                 mode: Literal["overwrite", "append"] = "overwrite" if replaces else "append"
                 table.create_write_transaction(list(files), mode, columns, ["day"], filters, commit_properties=properties)
             return
-        except CommitFailedError as error:
+        except (DeltaError, OSError) as error:
             lost = error
-        except DeltaError as error:
-            if table is not None or open_table(uri, options) is None:
-                raise StorageError(f"{uri}: cannot commit: {briefly(error)}") from error
-            lost = error  # Another run created the table in the meantime.
-    raise StorageError(f"{uri}: other runs kept committing; {COMMIT_TRIES} tries for {day} were refused: {briefly(lost)}") from lost
+        after = open_table(uri, options)
+        if after is not None and _holds(after, files):
+            return  # The commit landed; its answer was lost, or what delta-rs does after a commit failed.
+        created_by_another = table is None and after is not None
+        if is_unanswered(lost):
+            time.sleep(FIRST_PAUSE_SECONDS * 2**number)
+        elif not (isinstance(lost, CommitFailedError) or created_by_another):
+            raise StorageError(f"{uri}: cannot commit: {reason(lost)}") from lost
+        elif snapshot:
+            break
+    assert lost
+    why = "got no answer" if is_unanswered(lost) else "were refused, for other runs kept committing"
+    raise LostRaceError(f"{uri}: {number + 1} tries to commit {day} {why}: {reason(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:
     """The newest snapshot of a table; None when there is none."""
     try:
-        return DeltaTable(uri, storage_options=dict(options))
+        return _asked(uri, lambda: DeltaTable(uri, storage_options=dict(options)))
     except TableNotFoundError:
         return None
-    except (DeltaError, OSError) as error:
-        raise StorageError(f"{uri}: cannot be opened: {briefly(error)}") from error
 
 
 def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str, int]]:
     """The day, the path relative to the table, and the size of every file of a snapshot."""
-    files = pa.table(table.get_add_actions(flatten=True)).select(["partition.day", "path", "size_bytes"])
+    added = _asked(table.table_uri, lambda: table.get_add_actions(flatten=True))
+    files = pa.table(added).select(["partition.day", "path", "size_bytes"])
     for row in files.to_pylist():
         yield row["partition.day"], unquote(row["path"]), row["size_bytes"]
+
+
+def _asked(uri: str, ask: Callable[[], Answer]) -> Answer:
+    """What delta-rs reads of a table, asked for again where an answer broke; raises `StorageError` when it cannot be read."""
+    for number in itertools.count(1):
+        try:
+            return ask()
+        except TableNotFoundError:
+            raise
+        except (DeltaError, OSError) as error:
+            if number == READ_TRIES or not is_unanswered(error):
+                raise StorageError(f"{uri}: cannot be read: {reason(error)}") from error
+        time.sleep(FIRST_PAUSE_SECONDS * 2 ** (number - 1))
+    raise AssertionError
 
 
 class Origin(NamedTuple):
@@ -173,12 +208,16 @@ class Origin(NamedTuple):
 
 def committed_origin(table: DeltaTable, day: date) -> Origin | None:
     """What `day` was last made from; None for a day that the table does not have."""
-    return next((told[day] for _, told in told_origins(table) if day in told), None)
+    for limit in (RECENT_COMMITS, None) if table.version() >= RECENT_COMMITS else (None,):
+        for _, told in told_origins(table, limit):
+            if day in told:
+                return told[day]
+    return None
 
 
-def told_origins(table: DeltaTable) -> Iterator[tuple[int, dict[date, Origin]]]:
-    """The version of every commit, the newest first, with the origins of days that it tells."""
-    for commit in table.history():
+def told_origins(table: DeltaTable, limit: int | None = None) -> Iterator[tuple[int, dict[date, Origin]]]:
+    """The version of every commit (or of the last so many), the newest first, with the origins of days that it tells."""
+    for commit in _asked(table.table_uri, lambda: table.history(limit)):
         made = {day: Origin(str(inputs), commit.get(CARRIED_KEY)) for day, inputs in json.loads(commit.get(INPUTS_KEY, "{}")).items()}
         made |= {day: Origin(*origin) for day, origin in json.loads(commit.get(ORIGINS_KEY, "{}")).items()}
         yield commit["version"], {date.fromisoformat(day): origin for day, origin in made.items()}
@@ -216,6 +255,6 @@ def add_action(path: str, size: int, day: date, statistics: str, now: datetime) 
     return AddAction(path, size, {"day": str(day)}, int(now.timestamp() * 1000), True, statistics)
 
 
-def briefly(error: Exception | None) -> str:
-    """An error of delta-rs, which may quote a whole answer of the storage, as one line of moderate length."""
-    return " ".join(str(error).split())[:300]
+def _holds(table: DeltaTable, files: Sequence[AddAction]) -> bool:
+    """Whether part files, of which no two have one name, are in a snapshot: not known of none."""
+    return bool(files) and {unquote(file.path) for file in files} <= {path for _, path, _ in snapshot_files(table)}

@@ -18,6 +18,7 @@ from deltalake.exceptions import DeltaError
 
 from flowlog_udfs import delta
 from flowlog_udfs.errors import StorageError
+from flowlog_udfs.s3_faults import reason
 from flowlog_udfs.storage import Storage, StoredObject
 from flowlog_udfs.tables import Table, Warehouse
 
@@ -85,7 +86,7 @@ def clean(warehouse: Warehouse, table: Table, now: datetime) -> int:
             delta.repeat_origins(opened, expiring, warehouse.run_id)
         DeltaTable(warehouse.uri(table), storage_options=warehouse.options()).cleanup_metadata()
     except DeltaError as error:
-        raise StorageError(f"{log}: cannot be cleaned: {delta.briefly(error)}") from error
+        raise StorageError(f"{log}: cannot be cleaned: {reason(error)}") from error
     return len(modified.keys() - _versions(warehouse.storage.objects(log), _COMMIT).keys())
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    r"""Text from outside, a key or a value of a log, as a line of a terminal or of a log may hold it: what does not print as an escape.
+
+    >>> print(one_line("fl-\x1b[31m\u202e\n"))
+    fl-\x1b[31m\u202e\n
+    """
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 class FlowlogError(Exception):
     """Base of all errors that flowlog raises on purpose; the message says, in one line, what is wrong and what to do."""
 
     exit_status = 3
 
     def __str__(self) -> str:
-        """The message in one line, whatever keys and values it quotes."""
         return one_line(super().__str__().strip())
 
 
@@ -37,14 +45,13 @@ class StorageError(FlowlogError):
     exit_status = 3
 
 
+class LostRaceError(StorageError):
+    """Another run committed to the table first."""
+
+
 class ObjectError(FlowlogError):
     """One flow log object cannot be read whole; it becomes a row of table `objects`, not a failure of the run."""
 
 
-def one_line(text: str) -> str:
-    r"""Text that stays one line of a log: line breaks, control characters and marks that turn the direction of writing as escapes.
-
-    >>> one_line("team\n42/AWSLogs")
-    'team\\n42/AWSLogs'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+class GoneError(ObjectError):
+    """There is no such object, or no longer."""

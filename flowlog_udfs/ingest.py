@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 import flowlog_udfs
-from flowlog_udfs.checks import broken_limit, reconcile
+from flowlog_udfs.checks import broken_limit, reconcile, refuse_denied
 from flowlog_udfs.config import Config
 from flowlog_udfs.coverage import COVERAGE_TABLE, SIGHTINGS, coverage, handed_back, misfiled, sightings, summed
 from flowlog_udfs.errors import DayLimitError, ObjectError
@@ -129,6 +129,7 @@ def ingest_day(
         if part:
             parts[name].append(PartFile(**part))
     reconcile(listing, objects, parts)
+    refuse_denied(objects)
 
     inputs = _digest(selection, objects, config)
     broken = broken_limit(objects, config.ingest)

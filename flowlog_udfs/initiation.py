@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 import flowlog_udfs
+from flowlog_udfs.agreement import agreed_inputs
 from flowlog_udfs.analysis import Whole, clued, knowledge, midnight_of, partition_hashes, prepare, scopes_of, work_out
 from flowlog_udfs.attribution import Carried, Hashes
 from flowlog_udfs.carried import CARRIES, carries, received
@@ -98,12 +99,15 @@ def attribute_day(
 ) -> Initiation:
     """Replace the day in `connections`, `interfaces`, `nat_legs` and `tallies` from its `records`.
 
-    Raises `DayLimitError` when the day was not ingested, `ReconciliationError` when a byte was mislaid; then nothing is replaced.
+    Raises `DayLimitError` when the day was not ingested, `StorageError` when its tables are of different runs, and `ReconciliationError`
+    when a byte was mislaid; then nothing is replaced.
     """
     if not warehouse.has_day(RECORDS_TABLE, day):
         raise DayLimitError(f"{day}: table records has no such day; run ingest_records first")
-    groups = row_groups(warehouse, RECORDS_TABLE, day)
-    objects = _objects(warehouse, day)
+    read = warehouse.pinned()
+    ingested = agreed_inputs(read, day, (OBJECTS, RECORDS_TABLE))
+    groups = row_groups(read, RECORDS_TABLE, day)
+    objects = _objects(read, day)
     rows = sum(group.rows for group in groups)
     partitions = max(min(rows // ROWS_PER_PARTITION, SMALL_PARTITIONS), rows // MOST_ROWS_PER_PARTITION) + 2
     groups = _mark_redelivered(spark, warehouse, groups, objects, partitions)
@@ -115,7 +119,7 @@ def attribute_day(
     services = load_services(Path(config.attribution.services)) if config.attribution.services else default_services()
     ports = PortRules.build(services)
     hashes, middleboxes = clued(_clues(spark, warehouse, groups, vantage, ports, partitions))
-    yesterday = _carried(spark, warehouse, day)
+    yesterday = _carried(spark, read, day)
     known = knowledge(vantage, day, ports, hashes, yesterday, config.attribution)
     whole = Whole(known, Gateways.of(inventory, found.interfaces), middleboxes)
 
@@ -130,9 +134,9 @@ def attribute_day(
         elif row["basis"]:
             by_basis[row["basis"]] += row["connections"]
             by_state[row["state"]] += row["connections"]
-    origin = warehouse.origin(CONNECTIONS_TABLE, day - timedelta(days=1))
+    origin = read.origin(CONNECTIONS_TABLE, day - timedelta(days=1))
     carried_from = origin.inputs if origin else None
-    inputs = day_digest(objects, config, inventory, carried_from)
+    inputs = f"{ingested}/{day_digest(objects, config, inventory, carried_from)}"
     parts[INTERFACES_TABLE.name] = warehouse.write_rows(INTERFACES_TABLE, day, presence(surveyed, found, logs))
     for table in (TALLIES_TABLE, LEGS_TABLE, INTERFACES_TABLE, CONNECTIONS_TABLE):
         warehouse.replace_day(table, day, parts[table.name], inputs=inputs, now=now, carried_from=carried_from)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from flowlog_udfs.errors import DayLimitError, ObjectError, UsageError
+from flowlog_udfs.delta import COMMIT_TRIES
+from flowlog_udfs.errors import DayLimitError, GoneError, LostRaceError, ObjectError, StorageError, UsageError
 from flowlog_udfs.tables import Table, Warehouse
 
 DECISIONS = ("accepted", "rejected")
@@ -71,23 +72,35 @@ def versions(warehouse: Warehouse, day: date) -> list[dict[str, Any]]:
 
 def enter(warehouse: Warehouse, day: date, run: Mapping[str, Any], now: datetime) -> bool:
     """Make `run` (columns of `RUNS` but for version and times) the latest version of its day; False where it already is."""
-    before = versions(warehouse, day)
-    if before and before[-1]["digest"] == run["digest"]:
-        return False
-    rows = [row | {"superseded_by": run["digest"]} if row["superseded_by"] is None else row for row in before]
-    rows.append({**run, "version": len(rows) + 1, "published_at": now, "superseded_by": None})
-    parts = warehouse.write_rows(RUNS_TABLE, day, pa.Table.from_pylist(rows, RUNS))
-    warehouse.replace_day(RUNS_TABLE, day, parts, inputs=str(run["digest"]), now=now)
-    return True
+    lost: LostRaceError | None = None
+    for _ in range(COMMIT_TRIES):
+        # What another run enters meanwhile must not be lost: rows are added to those that were read, or read again.
+        read = warehouse.pinned()
+        before = versions(read, day)
+        if before and before[-1]["digest"] == run["digest"]:
+            return False
+        rows = [row | {"superseded_by": run["digest"]} if row["superseded_by"] is None else row for row in before]
+        rows.append({**run, "version": len(rows) + 1, "published_at": now, "superseded_by": None})
+        parts = warehouse.write_rows(RUNS_TABLE, day, pa.Table.from_pylist(rows, RUNS))
+        try:
+            read.replace_day(RUNS_TABLE, day, parts, inputs=str(run["digest"]), now=now)
+        except LostRaceError as error:
+            lost = error
+            continue
+        return True
+    assert lost is not None
+    raise lost
 
 
 def report_at(warehouse: Warehouse, key: str) -> dict[str, Any] | None:
-    """The document of a report by its key; None where there is none."""
+    """The document of a report by its key; None where there is none. Raises `StorageError` for one that cannot be read."""
     try:
         with warehouse.storage.open(key) as stream:
             found: dict[str, Any] = json.loads(stream.read())
-    except ObjectError:
+    except GoneError:
         return None
+    except ObjectError as error:
+        raise StorageError(f"{warehouse.storage.url(key)} cannot be read: {error}") from error
     return found
 
 

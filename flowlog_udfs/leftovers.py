@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from flowlog_udfs import delta, delta_log
 from flowlog_udfs.errors import StorageError
+from flowlog_udfs.s3_faults import reason
 from flowlog_udfs.tables import STAGED, Table, Warehouse
 
 ORPHAN_AGE = timedelta(days=7)
@@ -53,7 +54,7 @@ def vacuum(warehouse: Warehouse, table: Table, retain_days: int | None) -> None:
     try:
         opened.vacuum(retention_hours=_hours(opened, retain_days), dry_run=False, commit_properties=notes)
     except DeltaError as error:
-        raise StorageError(f"{warehouse.uri(table)}: cannot be vacuumed: {delta.briefly(error)}") from error
+        raise StorageError(f"{warehouse.uri(table)}: cannot be vacuumed: {reason(error)}") from error
 
 
 def _hours(table: DeltaTable, retain_days: int | None) -> int:

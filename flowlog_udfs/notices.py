@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowlog_udfs.errors import StorageError, UsageError
+from flowlog_udfs.s3_endpoint import refuse_plain_http
 
 SECONDS = 60
 """How long a command may take."""
@@ -56,6 +57,7 @@ class Notices:
 
         try:
             sns = boto3.client("sns", region_name=topic.split(":")[3])
+            refuse_plain_http(sns.meta.endpoint_url)
             sns.publish(TopicArn=topic, Subject=f"flowlog {told['day']}: {told['outcome']}"[:100], Message=json.dumps(told, indent=1))
         except (BotoCoreError, ClientError) as error:
             raise StorageError(f"--notify-topic {topic}: {error}; the report itself is done") from error

@@ -20,6 +20,7 @@ from urllib.parse import unquote_plus
 from flowlog_udfs.errors import StorageError, UsageError
 from flowlog_udfs.key_lists import EventKind, KeyEvent, add_events
 from flowlog_udfs.keys import day_folder
+from flowlog_udfs.s3_endpoint import refuse_plain_http
 from flowlog_udfs.s3_inventory import size_and_etag, utc_time
 from flowlog_udfs.storage import Storage
 
@@ -73,6 +74,7 @@ class SqsQueue:
         sqs: Any = boto3.Session()
         self._url = url
         self._client = self._asked(lambda: sqs.client("sqs", region_name=found[1] if found else None))
+        refuse_plain_http(self._client.meta.endpoint_url)
 
     def receive(self, wait_seconds: int) -> Sequence[Message]:
         """Up to ten messages; raises `StorageError` when SQS refuses."""

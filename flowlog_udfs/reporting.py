@@ -12,20 +12,22 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.compliance import Judged, day_rows, days_before, judge_day
+from flowlog_udfs.agreement import agreed_inputs
+from flowlog_udfs.compliance import JUDGED_TABLES, JUDGEMENT_TABLES, Judged, day_rows, days_before, judge_day
 from flowlog_udfs.config import Config
 from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.coverage import COVERAGE_TABLE
+from flowlog_udfs.errors import FlowlogError, StorageError
 from flowlog_udfs.ingest import OBJECTS, REJECTS
 from flowlog_udfs.inventory import Inventory
-from flowlog_udfs.ledger import RUNS_TABLE, SIGNOFFS_TABLE, days_of, ledger
+from flowlog_udfs.ledger import RUNS_TABLE, SIGNOFFS_TABLE, days_of, ledger, versions
 from flowlog_udfs.peers import AwsRanges
 from flowlog_udfs.policy.findings import FINDINGS_TABLE
 from flowlog_udfs.policy.gaps import LEDGER_DAYS
 from flowlog_udfs.policy.model import Policy
 from flowlog_udfs.presence import INTERFACES_TABLE
 from flowlog_udfs.report.document import Inputs, Tables, document
-from flowlog_udfs.report.publishing import publish, report_url
+from flowlog_udfs.report.publishing import latest_report, publish, report_url
 from flowlog_udfs.report.sections import Before
 from flowlog_udfs.subnets import RECONCILIATION_TABLE, SUBNET_BYTES_TABLE
 from flowlog_udfs.tables import Warehouse
@@ -50,11 +52,12 @@ def report_day(
 ) -> Reported:
     """Judge the day, replace it in `findings`, `assessments` and `external_peers`, publish its report and enter it in `runs`.
 
-    Raises `DayLimitError` when an earlier step was not run.
+    Raises `DayLimitError` when an earlier step was not run, `StorageError` when tables are of different runs.
     """
-    judged = judge_day(spark, warehouse, day, policy, config, inventory, now)
-    objects = day_rows(warehouse, OBJECTS, day, _OBJECT_COLUMNS)
-    analytics, _ = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
+    read = warehouse.pinned()
+    judged = judge_day(spark, warehouse, read, day, policy, config, inventory, now)
+    objects = day_rows(read, OBJECTS, day, _OBJECT_COLUMNS)
+    analytics, _ = read.origin(CONNECTIONS_TABLE, day) or ("", None)
     ranges = AwsRanges.load(Path(config.attribution.ip_ranges)) if config.attribution.ip_ranges else None
     inputs = Inputs(
         day,
@@ -63,11 +66,39 @@ def report_day(
         analytics_digest=analytics,
         inventory={"taken_at": _utc(inventory.taken_at), "digest": inventory.digest()} if inventory else None,
         ip_ranges={"created": _utc(ranges.created)} if ranges else None,
-        provisional=provisional_note(warehouse, day, {row["key"] for row in objects}, config.ingest.late_hours),
-        stale=stale_note(warehouse, day),
+        provisional=provisional_note(read, day, {row["key"] for row in objects}, config.ingest.late_hours),
+        stale=stale_note(read, day),
     )
-    made = document(inputs, judged, _tables(warehouse, day, judged, objects))
-    return Reported(publish(warehouse, day, made, config.digest(), now), report_url(warehouse, day))
+    made = document(inputs, judged, _tables(read, day, judged, objects))
+    published = publish(warehouse, day, made, config.digest(), now)
+    _require_standing(warehouse, day, judged.inputs, published["digest"])
+    return Reported(published, report_url(warehouse, day))
+
+
+def is_standing(warehouse: Warehouse, day: date, digest: str, inputs: str | None = None) -> bool:
+    """Whether the tables of a day agree with each other (and were made from `inputs`) and its latest report is the one of this digest, made
+    of them.
+    """
+    read = warehouse.pinned()
+    try:
+        found = agreed_inputs(read, day, (*JUDGED_TABLES, *JUDGEMENT_TABLES))
+        latest = latest_report(warehouse, day)
+    except FlowlogError:
+        return False
+    entered = [row["digest"] for row in versions(read, day)][-1:]
+    analytics, _ = read.origin(CONNECTIONS_TABLE, day) or ("", None)
+    # Parquet tables keep no note of their inputs, but the objects are replaced first, and the report is made last.
+    made_of = {"analytics_digest": analytics, "objects_digest": _objects_digest(day_rows(read, OBJECTS, day, ("key", "sha256", "error")))}
+    of_inputs = made_of.items() <= latest["inputs"].items() and (inputs is None or not found or found == inputs)
+    return of_inputs and [latest["digest"]] == entered == [digest]
+
+
+def _require_standing(warehouse: Warehouse, day: date, inputs: str, digest: str) -> None:
+    """Raise `StorageError` when another run of the day has replaced a table meanwhile. Of several runs at once the last to look sees what
+    they leave, so a day of which a part is of another run never passes for done.
+    """
+    if not is_standing(warehouse, day, digest, inputs):
+        raise StorageError(f"{day}: another run of this day replaced tables or the report meanwhile; run the day again")
 
 
 def _tables(warehouse: Warehouse, day: date, judged: Judged, objects: list[dict[str, Any]]) -> Tables:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-import traceback
 import uuid
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from typing import Any
 
+from flowlog_udfs.answers import trace, without_answers
 from flowlog_udfs.errors import FlowlogError, StorageError, one_line
 
 LOG_FORMATS = ("text", "json")
@@ -44,20 +44,25 @@ class RunLog:
     def failed(self, error: Exception, *, day: date | None = None, step: str | None = None, counts: Mapping[str, Any] | None = None) -> int:
         """Say what went wrong in one line, and give its exit status."""
         # Here, because the arguments of a command line are read, and its help is shown, without an engine.
+        from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
+        text = without_answers(str(error))
         status = error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
         told: dict[str, Any] = {"level": "error", "day": day, "step": step, "counts": counts or None, "status": status}
         if isinstance(error, FlowlogError):
-            self.say("failed", str(error), **told)
-        elif isinstance(error, PySparkException):
-            self.say("failed", f"the engine failed: {_reason(str(error)) or type(error).__name__}", **told)
+            self.say("failed", text, **told)
+        elif isinstance(error, PySparkException | Py4JError):
+            why = _reason(text) or type(error).__name__
+            own = re.match(rf"{re.escape(FlowlogError.__module__)}\.\w+: ", why)
+            self.say("failed", why[own.end() :] if own else f"the engine failed: {why}", **told)
+        elif isinstance(error, OSError):
+            self.say("failed", f"the storage failed: {' '.join(text.split())}", **told)
         else:
             # Whatever is left is a fault of flowlog or its engine: Python's own status for it is 1, which here means wrong use.
-            trace = "".join(traceback.format_exception(error))
-            self.note("failed", f"{type(error).__name__}: {error}", **told, traceback=trace)
+            self.note("failed", f"{type(error).__name__}: {text}", **told, traceback=trace(error))
             if not self._as_json:
-                print(trace, end="", file=sys.stderr, flush=True)
+                print(trace(error), end="", file=sys.stderr, flush=True)
         return status
 
 
@@ -66,7 +71,10 @@ def _plain(value: object) -> str:
 
 
 def _reason(message: str) -> str:
-    """One line of an engine's message: the error that a Python worker raised, if there is one, else the first line."""
+    """One line of an engine's message: the error that a Python worker raised, if there is one, else what Spark says of it, of the causes in
+    a stack of Java's the first.
+    """
     lines = [line.strip() for line in message.splitlines()]
     raised = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(?:Error|Exception): ", line)]
-    return raised[-1] if raised else next(filter(None, lines), "")
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return (raised[-1:] or causes or [*filter(None, lines)] or [""])[0]

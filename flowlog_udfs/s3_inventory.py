@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from flowlog_udfs.errors import ObjectError, StorageError, UsageError
+from flowlog_udfs.errors import GoneError, ObjectError, StorageError, UsageError
 from flowlog_udfs.storage import Storage, StoredObject, open_storage
 
 NEEDED = {"key": "Key", "size": "Size", "last_modified_date": "LastModifiedDate", "e_tag": "ETag"}
@@ -130,18 +130,14 @@ def size_and_etag(size: str | int, etag: str) -> tuple[int, str]:
 @contextmanager
 def opened(url: str) -> Iterator[IO[bytes]]:
     """A file by its path or URL, for reading; raises `UsageError` when it is not there, and `StorageError` when it cannot be read."""
-    from botocore.exceptions import BotoCoreError
-
     storage, key = located(url)
     try:
         with storage.open(key) as stream:
             yield stream
+    except GoneError as error:
+        raise UsageError(f"{url}: there is no such file") from error
     except ObjectError as error:
-        if str(error).startswith("gone"):
-            raise UsageError(f"{url}: there is no such file") from error
         raise StorageError(f"{url}: {error}") from error
-    except BotoCoreError as error:
-        raise StorageError(f"{url}: cannot be read: {type(error).__name__}") from error
 
 
 def located(url: str) -> tuple[Storage, str]:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from flowlog_udfs.analysis import REDELIVERED
 from flowlog_udfs.exchange import even_tasks, run_tasks, task_items
-from flowlog_udfs.storage import Storage
+from flowlog_udfs.storage import Storage, needed
 from flowlog_udfs.tables import Table, Warehouse
 
 ROWS_PER_TASK = 4_000_000
@@ -38,7 +38,7 @@ def row_groups(warehouse: Warehouse, table: Table, day: date) -> list[RowGroup]:
     """The row groups of a day of a table, in order of key."""
     found = []
     for key in sorted(key for d, key in warehouse.part_keys(table) if d == day):
-        with warehouse.storage.open(key) as stream:
+        with needed(warehouse.storage, key) as stream:
             footer = pq.read_metadata(stream if stream.seekable() else pa.BufferReader(stream.read()))
         found += [RowGroup(key, group, footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
     return found
@@ -71,7 +71,7 @@ def scan(
 def read_row_group(storage: Storage, wanted: RowGroup, schema: pa.Schema) -> pa.Table:
     """Columns of one row group, text dictionary-encoded."""
     texts = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    with storage.open(wanted.key) as stream:
+    with needed(storage, wanted.key) as stream:
         source = stream if stream.seekable() else pa.BufferReader(stream.read())
         rows = pq.ParquetFile(source, read_dictionary=texts).read_row_group(wanted.group, columns=schema.names, use_threads=False)
     rows = rows.select(schema.names)

@@ -9,16 +9,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
-from flowlog_udfs.errors import ObjectError, StorageError, UsageError
+from flowlog_udfs.errors import GoneError, ObjectError, StorageError, UsageError
+from flowlog_udfs.resumed_body import ResumedBody
 from flowlog_udfs.s3_endpoint import S3Endpoint, client_of
-
-if TYPE_CHECKING:
-    pass
+from flowlog_udfs.s3_faults import reading, storing
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +96,27 @@ class S3Storage:
                 yield StoredObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"].astimezone(timezone.utc))
 
     def open(self, key: str, etag: str | None = None) -> IO[bytes]:
-        """One GET, conditional on `etag`: an object replaced since it was listed is not read by halves."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        condition = {"IfMatch": f'"{etag}"'} if etag else {}
-        try:
-            body: Any = client_of(self.endpoint).get_object(Bucket=self.bucket, Key=key, **condition)["Body"]  # type: ignore[arg-type]
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in ("NoSuchKey", "404"):
-                raise ObjectError("gone: the object vanished between listing and reading") from error
-            if code in ("PreconditionFailed", "412"):
-                raise ObjectError("replaced: the object changed between listing and reading") from error
-            raise ObjectError(f"unreadable: S3 answered {code}") from error
-        except BotoCoreError as error:
-            raise ObjectError(f"unreadable: {type(error).__name__}") from error
-        return body  # type: ignore[no-any-return]
+        """One GET, and one more wherever the connection breaks, conditional on `etag`: an object replaced since it was listed is not read
+        by halves. Raises `StorageError` for what is wrong with more than this object.
+        """
+        return cast(IO[bytes], ResumedBody(partial(self._get, key, None), etag))
 
     def head(self, key: str, size: int) -> bytes:
-        """One ranged GET."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            response = client_of(self.endpoint).get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{size - 1}")
-            return response["Body"].read()
-        except (ClientError, BotoCoreError) as error:
-            raise ObjectError(f"unreadable: {type(error).__name__}") from error
+        """A ranged GET."""
+        with ResumedBody(partial(self._get, key, size - 1)) as body:
+            return body.read()
 
     def put(self, local: Path, key: str) -> None:
         """Upload (in parts when large), then remove the local file."""
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with storing(f"{self.url(key)} cannot be written"):
             client_of(self.endpoint).upload_file(str(local), self.bucket, key)
-        except (Boto3Error, ClientError, BotoCoreError) as error:
-            raise StorageError(f"s3://{self.bucket}/{key} cannot be written: {error}") from error
         local.unlink()
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one; S3 does not mind keys that are gone."""
         for key in keys:
-            client_of(self.endpoint).delete_object(Bucket=self.bucket, Key=key)
+            with storing(f"{self.url(key)} cannot be deleted"):
+                client_of(self.endpoint).delete_object(Bucket=self.bucket, Key=key)
 
     def delete_folder(self, prefix: str) -> None:
         """Delete one by one, as they are listed."""
@@ -146,8 +126,9 @@ class S3Storage:
         """Copy in, then delete what was there and the staged objects: not atomic, for S3 has no rename."""
         former = [stored.key for stored in self.objects(prefix)]
         for key in staged:
-            source = {"Bucket": self.bucket, "Key": key}
-            client_of(self.endpoint).copy(source, self.bucket, prefix + key.rpartition("/")[2])  # type: ignore[arg-type]
+            target = prefix + key.rpartition("/")[2]
+            with storing(f"{self.url(target)} cannot be written"):
+                client_of(self.endpoint).copy({"Bucket": self.bucket, "Key": key}, self.bucket, target)
         self.delete([*former, *staged])
 
     @property
@@ -160,12 +141,16 @@ class S3Storage:
         return f"{scheme}://{self.bucket}/{prefix}".rstrip("/")
 
     def _pages(self, **request: Any) -> Iterator[Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with storing(f"s3://{self.bucket}/{request['Prefix']} cannot be listed"):
             yield from client_of(self.endpoint).get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **request)
-        except (ClientError, BotoCoreError) as error:
-            raise StorageError(f"s3://{self.bucket}/{request['Prefix']} cannot be listed: {error}") from error
+
+    def _get(self, key: str, last: int | None, offset: int, etag: str | None) -> Any:
+        """GetObject from `offset` on, to byte `last` where there is one."""
+        request: dict[str, str] = {"IfMatch": f'"{etag}"'} if etag else {}
+        if offset or last is not None:
+            request["Range"] = f"bytes={offset}-{'' if last is None else last}"
+        with reading(self.url(key)):
+            return client_of(self.endpoint).get_object(Bucket=self.bucket, Key=key, **request)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +188,7 @@ class FolderStorage:
         try:
             stream = open(os.path.join(self.root, key), "rb")  # noqa: SIM115 - the caller closes it
         except FileNotFoundError as error:
-            raise ObjectError("gone: the object vanished between listing and reading") from error
+            raise GoneError("gone: the object vanished between listing and reading") from error
         except OSError as error:
             raise ObjectError(f"unreadable: {error.strerror}") from error
         status = os.fstat(stream.fileno())
@@ -259,6 +244,16 @@ class FolderStorage:
     def url(self, prefix: str, scheme: str = "s3") -> str:
         """The absolute path."""
         return os.path.join(self.root, prefix).rstrip("/")
+
+
+@contextmanager
+def needed(storage: Storage, key: str) -> Iterator[IO[bytes]]:
+    """An object that a run cannot do without, for reading: whatever is wrong with it is a `StorageError` that names it."""
+    try:
+        with storage.open(key) as stream:
+            yield stream
+    except (ObjectError, OSError) as error:
+        raise StorageError(f"{storage.url(key)} cannot be read: {error}") from error
 
 
 def open_storage(url: str) -> tuple[Storage, str]:

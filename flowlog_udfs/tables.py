@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from flowlog_udfs import delta
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.parts import PartFile, PartWriter
-from flowlog_udfs.storage import S3Storage, Storage, open_storage
+from flowlog_udfs.storage import S3Storage, Storage, needed, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -64,6 +65,10 @@ class Warehouse:
         """Where it is."""
         return self.storage.url(self.prefix)
 
+    def pinned(self) -> PinnedWarehouse:
+        """The warehouse as a step reads it."""
+        return PinnedWarehouse(self.storage, self.prefix, self.table_format, self.run_id)
+
     def prove_writable(self) -> None:
         """Write and remove an empty object, so that a wrong warehouse is found before a day is read; raises `StorageError`."""
         descriptor, name = tempfile.mkstemp(prefix="flowlog-")
@@ -106,6 +111,7 @@ class Warehouse:
             *(self.uri(table), self.options(), logical_schema(table.schema), day, files, inputs, carried_from),
             statistics=table.skipping_columns,
             run_id=self.run_id,
+            snapshot=self._snapshot(table),
         )
 
     def append(self, table: Table, day: date, rows: pa.Table, *, now: datetime) -> None:
@@ -122,7 +128,7 @@ class Warehouse:
         """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""
         if self.table_format == "parquet":
             return None
-        opened = delta.open_table(self.uri(table), self.options())
+        opened = self._opened(table)
         return delta.committed_origin(opened, day) if opened else None
 
     def has_day(self, table: Table, day: date) -> bool:
@@ -137,7 +143,7 @@ class Warehouse:
         """The same with the sizes of the files, in bytes."""
         folder = self.folder(table)
         if self.table_format == "delta":
-            opened = delta.open_table(self.uri(table), self.options())
+            opened = self._opened(table)
             if opened:
                 yield from ((day, folder + path, size) for day, path, size in delta.snapshot_files(opened))
             return
@@ -149,7 +155,7 @@ class Warehouse:
     def rows(self, table: Table, keys: Iterable[str], columns: Sequence[str] | None) -> Iterator[pa.Table]:
         """Columns (None: all) of part files, one table for each file: for small tables, read by the driver."""
         for key in keys:
-            with self.storage.open(key) as stream:
+            with needed(self.storage, key) as stream:
                 # Not `pq.read_table`: its threads let go of Python's bytes late, and one that does so while Python ends aborts the process.
                 yield pq.ParquetFile(pa.BufferReader(stream.read())).read(columns and list(columns), use_threads=False)
 
@@ -175,6 +181,30 @@ class Warehouse:
     def options(self) -> dict[str, str]:
         """What delta-rs needs to know of the storage."""
         return self.storage.endpoint.deltalake_options() if isinstance(self.storage, S3Storage) else {}
+
+    def _opened(self, table: Table) -> DeltaTable | None:
+        return delta.open_table(self.uri(table), self.options())
+
+    def _snapshot(self, table: Table) -> Callable[[], DeltaTable | None] | None:
+        return None
+
+
+@dataclass(frozen=True)
+class PinnedWarehouse(Warehouse):
+    """A warehouse of which each Delta table stays as it stood when first asked for, whatever other runs commit in the meantime.
+
+    A day is replaced as it stood then, or not at all: `replace_day` raises `LostRaceError`. For the driver only.
+    """
+
+    _tables: dict[str, DeltaTable | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def _opened(self, table: Table) -> DeltaTable | None:
+        if table.name not in self._tables:
+            self._tables[table.name] = super()._opened(table)
+        return self._tables[table.name]
+
+    def _snapshot(self, table: Table) -> Callable[[], DeltaTable | None] | None:
+        return lambda: self._opened(table)
 
 
 def logical_schema(schema: pa.Schema) -> pa.Schema:

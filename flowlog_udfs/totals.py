@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.agreement import agreed_inputs
 from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.ingest import RECORDS_TABLE
@@ -37,11 +38,14 @@ class Totals:
 def total_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime) -> Totals:
     """Replace the day in `subnet_bytes` and `reconciliation` from its `tallies`, checked against what `records` holds.
 
-    Raises `DayLimitError` when connections were not attributed, `ReconciliationError` when the buckets do not add up to the records.
+    Raises `DayLimitError` when connections were not attributed, `StorageError` when the tables are of different runs, and
+    `ReconciliationError` when the buckets do not add up to the records.
     """
     if not warehouse.has_day(TALLIES_TABLE, day):
         raise DayLimitError(f"{day}: table tallies has no such day; run attribute_initiators first")
-    groups = row_groups(warehouse, TALLIES_TABLE, day)
+    read = warehouse.pinned()
+    inputs = agreed_inputs(read, day, (RECORDS_TABLE, TALLIES_TABLE, CONNECTIONS_TABLE, NAT_MAPPINGS_TABLE))
+    groups = row_groups(read, TALLIES_TABLE, day)
 
     plain = logical_schema(TALLIES)
 
@@ -49,10 +53,9 @@ def total_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetim
         yield from merged([rows for _, rows in scanned]).cast(plain).to_batches()
 
     tallies = merged([scan(spark, warehouse, groups, TALLIES, TALLIES.names, merge, plain).toArrow()])
-    records, octets = _raw(spark, warehouse, day)
+    records, octets = _raw(spark, read, day)
     account = reconciliation(tallies, records, octets)
-    totals = subnet_bytes(tallies, _relayed(spark, warehouse, day, tallies))
-    inputs, _ = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
+    totals = subnet_bytes(tallies, _relayed(spark, read, day, tallies))
     for table, rows in ((SUBNET_BYTES_TABLE, totals), (RECONCILIATION_TABLE, account)):
         warehouse.replace_day(table, day, warehouse.write_rows(table, day, rows), inputs=inputs, now=now)
     summed = totals.group_by(["subnet_id"]).aggregate([("bytes", "sum")])

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.agreement import agreed_inputs
 from flowlog_udfs.columns import Ints, equals, shared_codes, texts
 from flowlog_udfs.connections import CONNECTIONS_TABLE, NAT_LEGS
 from flowlog_udfs.errors import DayLimitError
@@ -42,11 +43,16 @@ class Translation:
 
 
 def map_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime) -> Translation:
-    """Replace the day in `nat_mappings` from its `nat_legs`; raises `DayLimitError` when connections were not attributed."""
+    """Replace the day in `nat_mappings` from its `nat_legs`.
+
+    Raises `DayLimitError` when connections were not attributed, `StorageError` when they and the legs are of different runs.
+    """
     if not warehouse.has_day(CONNECTIONS_TABLE, day):
         raise DayLimitError(f"{day}: table connections has no such day; run attribute_initiators first")
-    inputs, carried_from = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
-    groups = row_groups(warehouse, LEGS_TABLE, day)
+    read = warehouse.pinned()
+    inputs = agreed_inputs(read, day, (LEGS_TABLE, CONNECTIONS_TABLE))
+    _, carried_from = read.origin(CONNECTIONS_TABLE, day) or ("", None)
+    groups = row_groups(read, LEGS_TABLE, day)
     outcome = _mapped(spark, warehouse, day, groups) if groups else _OUTCOME.empty_table()
     parts, by_method = [], Counter[str]()
     for row in outcome.select(["part", "method", "mappings"]).to_pylist():
@@ -57,7 +63,7 @@ def map_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime)
     marks = outcome.select(MARKS.names).filter(outcome.column("connection").is_valid())
     warehouse.replace_day(NAT_MAPPINGS_TABLE, day, parts, inputs=inputs, now=now)
     if marks.num_rows:
-        rewritten = _mark(spark, warehouse, day, marks)
+        rewritten = _mark(spark, warehouse, day, row_groups(read, CONNECTIONS_TABLE, day), marks)
         warehouse.replace_day(CONNECTIONS_TABLE, day, rewritten, inputs=inputs, now=now, carried_from=carried_from)
     return Translation(by_method, marks.num_rows)
 
@@ -83,7 +89,7 @@ def _mapped(spark: SparkSession, warehouse: Warehouse, day: date, groups: list[A
     return exchange([rows], pair, _OUTCOME).toArrow()
 
 
-def _mark(spark: SparkSession, warehouse: Warehouse, day: date, marks: pa.Table) -> list[PartFile]:
+def _mark(spark: SparkSession, warehouse: Warehouse, day: date, groups: list[Any], marks: pa.Table) -> list[PartFile]:
     """The day's connections written again with marks."""
 
     def rewrite(scanned: Scanned) -> Iterator[pa.RecordBatch]:
@@ -92,7 +98,6 @@ def _mark(spark: SparkSession, warehouse: Warehouse, day: date, marks: pa.Table)
             writer.write(marked(rows, marks))
         yield from pa.Table.from_pylist([{"part": asdict(part)} for part in writer.close()], _PARTS).to_batches()
 
-    groups = row_groups(warehouse, CONNECTIONS_TABLE, day)
     written = scan(spark, warehouse, groups, CONNECTIONS_TABLE.schema, CONNECTIONS_TABLE.schema.names, rewrite, _PARTS)
     return [PartFile(**row["part"]) for row in written.toArrow().to_pylist()]
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day
+from flowlog_udfs.answers import trace
+from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day, file
 from flowlog_udfs.engines import engine_session
-from flowlog_udfs.errors import FlowlogError, StorageError
+from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.ocsf.exporting import export_day
+from flowlog_udfs.pseudonyms import Pseudonyms
 from flowlog_udfs.storage import open_storage
 from flowlog_udfs.tables import Warehouse
 
@@ -29,20 +30,25 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
     add_engine(parser)
     parser.add_argument("--day", required=True, type=day, help="UTC day of table connections")
     parser.add_argument("--json-lines", metavar="DIR|s3://…", help="folder or bucket prefix of day=D/part-NNNNN.jsonl.gz (default: none)")
+    parser.add_argument("--pseudonyms", metavar="KEYFILE", type=file, help="JSON lines only, under pseudonyms by the key in this file")
     try:
         given = parser.parse_args(argv)
         lines = open_storage(given.json_lines) if given.json_lines else None
+        pseudonyms = Pseudonyms.load(given.pseudonyms) if given.pseudonyms else None
+        if pseudonyms and not lines:
+            raise UsageError("--pseudonyms: the table keeps the names; give --json-lines too")
         warehouse = Warehouse.open(given.warehouse, given.table_format)
         with engine_session(given.engine, session) as spark:
-            count = export_day(spark, warehouse, given.day, datetime.now(timezone.utc), lines)
+            count = export_day(spark, warehouse, given.day, datetime.now(timezone.utc), lines, pseudonyms)
     except (FlowlogError, PySparkException) as error:
         print(f"flowlog: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
-    except Exception:
+    except Exception as error:
         # Python's own status for a fault of ours is 1, which means wrong use here.
-        traceback.print_exc()
+        print(trace(error), end="", file=sys.stderr)
         return StorageError.exit_status
-    print(f"{given.day}: {count:,} events in table ocsf_network_activity{f', and in {given.json_lines}' if given.json_lines else ''}")
+    places = [*([] if pseudonyms else ["in table ocsf_network_activity"]), *([f"in {given.json_lines}"] if lines else [])]
+    print(f"{given.day}: {count:,} events {', and '.join(places)}")
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from flowlog_udfs.answers import trace
 from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day
 from flowlog_udfs.confidence import ASKED, FEWEST, SOLE_SENDER, Agreement, measure_day
 from flowlog_udfs.engines import engine_session
@@ -34,9 +34,9 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
     except (FlowlogError, PySparkException) as error:
         print(f"flowlog: {error}", file=sys.stderr)
         return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
-    except Exception:
+    except Exception as error:
         # Python's own status for a fault of ours is 1, which means wrong use here.
-        traceback.print_exc()
+        print(trace(error), end="", file=sys.stderr)
         return StorageError.exit_status
     rows = [("basis", *ASKED, "confidence"), *((one.basis, *(str(one.shares[asked]) for asked in ASKED), told(one)) for one in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError
 from flowlog_udfs.arguments import Parser
 from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
 from flowlog_udfs.inventory import describe_inventory
+from flowlog_udfs.s3_endpoint import refuse_plain_http
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 clients += [(region, session.client("ec2", region_name=region)) for region in given.region]
             except BotoCoreError as error:
                 raise UsageError(f"--profile {profile}, --region {' '.join(given.region)}: {error}") from error
+        for _, client in clients:
+            refuse_plain_http(client.meta.endpoint_url)
         inventory = describe_inventory(clients, datetime.now(timezone.utc))
         try:
             given.output.write_text(inventory.to_json(), encoding="utf-8")

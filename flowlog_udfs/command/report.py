@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments
+from flowlog_udfs.arguments import STEP_NAMES, Parser, add_day_arguments, file
 from flowlog_udfs.command.output import Output, print_table
 from flowlog_udfs.command.submission import add_submission, job_words, submit
 from flowlog_udfs.errors import UsageError
@@ -35,6 +35,14 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
         "--other-inputs", action="store_true", help="make a version without the policy or inventory that the latest was made with"
     )
     parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    parser.add_argument(
+        "--pseudonyms",
+        metavar="KEYFILE",
+        type=file,
+        help="make no version: write a copy of the latest one for others to --output, its accounts, addresses, resources and people under "
+        "pseudonyms by the key in this file",
+    )
+    parser.add_argument("--output", metavar="DIR|s3://…", help="folder or bucket prefix of the copy, day=D/report.html and report.json")
 
 
 def execute(given: argparse.Namespace, output: Output) -> int:
@@ -43,6 +51,8 @@ def execute(given: argparse.Namespace, output: Output) -> int:
     from flowlog_udfs.report.publishing import latest_report, report_url
 
     (day,) = days_given(given)
+    if given.pseudonyms or given.output:
+        return _copy(day, given, output)
     status = 0
     if not given.show:
         if not given.other_inputs:
@@ -53,12 +63,28 @@ def execute(given: argparse.Namespace, output: Output) -> int:
         status = submit("report_compliance", job_words(given.words, own), 1, given, output)
         if status and not given.fail_on:
             return status
-    document, url = latest_report(day.warehouse, day.selection.day), report_url(day.warehouse, day.selection.day)
+    _show(latest_report(day.warehouse, day.selection.day), report_url(day.warehouse, day.selection.day), given, output)
+    return status
+
+
+def _copy(day: DayArguments, given: argparse.Namespace, output: Output) -> int:
+    """Write the latest version under pseudonyms and show that; raises `UsageError` without a key or a place."""
+    from flowlog_udfs.pseudonyms import Pseudonyms
+    from flowlog_udfs.report.publishing import latest_report, publish_copy
+    from flowlog_udfs.storage import open_storage
+
+    if not (given.pseudonyms and given.output):
+        raise UsageError("--pseudonyms KEYFILE and --output DIR go together; give both")
+    pseudonyms, target = Pseudonyms.load(given.pseudonyms), open_storage(given.output)
+    _show(*publish_copy(target, latest_report(day.warehouse, day.selection.day), pseudonyms), given, output)
+    return 0
+
+
+def _show(document: Mapping[str, Any], url: str, given: argparse.Namespace, output: Output) -> None:
     names = ("day", "digest", "verdict", "findings", "signoffs")
     output.show({"report": url} | {name: document[name] for name in names}, lambda console: _view(document, url, console))
     if given.open:
         webbrowser.open(url if "://" in url else f"file://{url}")
-    return status
 
 
 def _refuse_other_inputs(day: DayArguments, given: argparse.Namespace) -> None:

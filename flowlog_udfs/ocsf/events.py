@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from flowlog_udfs.addresses import is_ipv4, packed
 from flowlog_udfs.columns import Flags, Ints, codes, equals, numbers, shared_codes
 from flowlog_udfs.community_id import community_ids
+from flowlog_udfs.pseudonyms import stands_for_ipv4
 from flowlog_udfs.tables import Table
 
 VERSION = "1.8.0"
@@ -194,7 +195,8 @@ def _connection_info(rows: pa.Table, known: Flags, uid: pa.Array) -> pa.StructAr
     direction, boundary = _direction(rows, known), _boundary(rows)
     protocol = numbers(rows.column("protocol"), -1)
     code, words = codes(rows.column("initiator_addr"))
-    four = np.append(is_ipv4(*packed(words)), False)[code]
+    address = packed(words)
+    four = np.append(is_ipv4(*address) | stands_for_ipv4(*address), False)[code]
     columns = {
         "uid": uid,
         "community_uid": community_ids(rows),

@@ -22,63 +22,70 @@ from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.exchange import BLOB_COLUMNS, blobs, exchange
 from flowlog_udfs.initiation import ROWS_PER_PARTITION
 from flowlog_udfs.ocsf.events import MAPPING_COLUMNS, OCSF_TABLE, events
+from flowlog_udfs.ocsf.pseudonymous import pseudonymous
 from flowlog_udfs.parts import PartFile
 from flowlog_udfs.presence import INTERFACES_TABLE
+from flowlog_udfs.pseudonyms import Pseudonyms
 from flowlog_udfs.scan import Scanned, row_groups, scan
 from flowlog_udfs.storage import Storage
 from flowlog_udfs.tables import Warehouse
 from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
-_OUTCOME = pa.schema(
-    [
-        ("part", pa.struct([("key", pa.string()), ("size_bytes", pa.int64()), ("rows", pa.int64()), ("statistics", pa.string())])),
-        ("lines", pa.string()),
-    ]
-)
+_PART = pa.struct([("key", pa.string()), ("size_bytes", pa.int64()), ("rows", pa.int64()), ("statistics", pa.string())])
+_OUTCOME = pa.schema([("events", pa.int64()), ("parts", pa.list_(_PART)), ("lines", pa.string())])
 _ENDS = {"connections": ("initiator", "responder"), "mappings": ("inside", "remote")}
 CHUNK_ROWS = 20_000
 
 
-def export_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime, lines: tuple[Storage, str] | None = None) -> int:
+def export_day(
+    spark: SparkSession,
+    warehouse: Warehouse,
+    day: date,
+    now: datetime,
+    lines: tuple[Storage, str] | None = None,
+    pseudonyms: Pseudonyms | None = None,
+) -> int:
     """Replace the day in `ocsf_network_activity` from `connections` and `nat_mappings`; returns the number of events.
 
-    `lines` is where `day=D/part-NNNNN.jsonl.gz` go besides, the same bytes on every run. Raises `DayLimitError` when the day has no
-    connections yet.
+    `lines` is where `day=D/part-NNNNN.jsonl.gz` go besides, the same bytes on every run. With `pseudonyms` events bear these, and go to
+    `lines` only. Raises `DayLimitError` when the day has no connections yet.
     """
     if not warehouse.has_day(CONNECTIONS_TABLE, day):
         raise DayLimitError(f"{day}: table connections has no such day; run attribute_initiators first")
     regions = _regions(warehouse, day)
+    if pseudonyms:
+        regions = {pseudonyms.resource(name): region for name, region in regions.items()}
     groups = {name: row_groups(warehouse, table, day) for name, table in _TABLES.items()}
     partitions = sum(one.rows for one in groups["connections"]) // ROWS_PER_PARTITION + 2
 
     def cut(name: str, columns: tuple[str, ...]) -> Any:
         def kernel(scanned: Scanned) -> Iterator[pa.RecordBatch]:
-            for _, rows in scanned:
+            for _, read in scanned:
+                # Here already, so that neither which file an event is in nor its place there tells of the originals.
+                rows = pseudonymous(read, pseudonyms) if pseudonyms else read
                 yield from blobs(name, rows, _hashes(rows, *_ENDS[name]), partitions)
 
         table = _TABLES[name]
         return scan(spark, warehouse, groups[name], table.schema, columns, kernel, BLOB_COLUMNS)
 
     def make(partition: int, inputs: dict[str, pa.Table]) -> pa.Table:
-        mappings = inputs.get("mappings", _NO_MAPPINGS)
-        writer = warehouse.writer(OCSF_TABLE, day)
-        made = events(inputs["connections"], mappings, regions, flowlog_udfs.__version__) if "connections" in inputs else None
-        staged = None
-        if made is not None:
-            writer.write(made)
-            staged = _write_lines(made, lines, partition) if lines else None
-        rows = [{"part": asdict(part), "lines": None} for part in writer.close()]
-        return pa.Table.from_pylist([*rows, *([{"part": None, "lines": staged}] if staged else [])], _OUTCOME)
+        if "connections" not in inputs:
+            return _OUTCOME.empty_table()
+        made = events(inputs["connections"], inputs.get("mappings", _NO_MAPPINGS), regions, flowlog_udfs.__version__)
+        parts = [] if pseudonyms else [asdict(part) for part in warehouse.write_rows(OCSF_TABLE, day, made)]
+        staged = _write_lines(made, lines, partition) if lines else None
+        return pa.Table.from_pylist([{"events": made.num_rows, "parts": parts, "lines": staged}], _OUTCOME)
 
     sources = [cut("connections", tuple(CONNECTIONS_TABLE.schema.names)), cut("mappings", MAPPING_COLUMNS)]
     outcome = exchange(sources, make, _OUTCOME).toArrow().to_pylist()
-    parts = [PartFile(**row["part"]) for row in outcome if row["part"]]
-    inputs, carried_from = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
-    warehouse.replace_day(OCSF_TABLE, day, parts, inputs=inputs, now=now, carried_from=carried_from)
+    if not pseudonyms:
+        inputs, carried_from = warehouse.origin(CONNECTIONS_TABLE, day) or ("", None)
+        parts = [PartFile(**part) for row in outcome for part in row["parts"]]
+        warehouse.replace_day(OCSF_TABLE, day, parts, inputs=inputs, now=now, carried_from=carried_from)
     if lines:
         storage, prefix = lines
-        storage.replace_folder(f"{prefix}day={day}/", sorted(row["lines"] for row in outcome if row["lines"]))
-    return sum(part.rows for part in parts)
+        storage.replace_folder(f"{prefix}day={day}/", sorted(row["lines"] for row in outcome))
+    return sum(row["events"] for row in outcome)
 
 
 _TABLES = {"connections": CONNECTIONS_TABLE, "mappings": NAT_MAPPINGS_TABLE}

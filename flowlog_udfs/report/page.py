@@ -1,7 +1,7 @@
 """A report's document as one HTML page that loads nothing: style, script, charts and findings are in it.
 
 Everything that comes from logs is escaped by the template engine; what the script shows it sets as text. The page's own policy (CSP) lets
-no request out and runs no script but this one.
+no request out, and allows by their hashes this style sheet and this script alone.
 """
 
 from __future__ import annotations
@@ -26,24 +26,22 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 def render(document: Mapping[str, Any]) -> str:
     """The page of a document (`report-1.schema.json`); the same document gives the same bytes."""
-    script = _asset("report.js")
+    subnets, measures = document["subnets"], document["changes"]["measures"]
+    drawn, rules = charts.classed(
+        {one["name"]: charts.trend([*one["days"][::-1], one["today"]], f"{one['name']} by day") for one in measures}
+        | {"by_hour": charts.by_hour(subnets), "heatmap": charts.heatmap(subnets)}
+    )
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             report=document,
-            style=Markup(_asset("report.css")),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            style=Markup(_asset("report.css")) + rules,  # noqa: S704 - our own file
+            script=Markup(_asset("report.js")),  # noqa: S704 - our own file
             rows=_island(_compact(document["findings"], document["day"])) if len(document["findings"]) > FIRST_ROWS else None,
             first_rows=FIRST_ROWS,
             severities=SEVERITIES,
-            by_hour=charts.by_hour(document["subnets"]),
-            heatmap=charts.heatmap(document["subnets"]),
-            trends={
-                one["name"]: charts.trend([*one["days"][::-1], one["today"]], f"{one['name']} by day")
-                for one in document["changes"]["measures"]
-            },
+            charts=drawn,
         )
     )
 
@@ -87,6 +85,7 @@ def _environment() -> Environment:
         "seen": _seen,
         "exception": _exception,
         "share": lambda value: f"{value:.0%}",
+        "hash": lambda text: f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}",
     }
     return environment
 

@@ -17,9 +17,12 @@ from typing import Any
 
 from flowlog_udfs import ledger
 from flowlog_udfs.errors import DayLimitError
+from flowlog_udfs.pseudonyms import Pseudonyms
 from flowlog_udfs.report.document import to_json
 from flowlog_udfs.report.page import render
+from flowlog_udfs.report.pseudonymous import pseudonymous
 from flowlog_udfs.report.schema import validate
+from flowlog_udfs.storage import Storage, needed
 from flowlog_udfs.tables import Warehouse
 
 FILES = ("report.html", "report.json")
@@ -53,10 +56,10 @@ def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_di
         before = ledger.report_at(warehouse, f"{folder}{former[0]}/report.json") if former else None
         document["supersedes"] = {"digest": former[0], "changes": _changes(before, document)} if former and before else None
         validate(document)
-        _put(warehouse, f"{folder}{digest}/", {"report.html": render(document), "report.json": to_json(document)})
+        _put(warehouse.storage, f"{folder}{digest}/", document)
     for name in FILES:
-        with warehouse.storage.open(f"{folder}{digest}/{name}") as stream:
-            _put(warehouse, folder, {name: stream.read().decode()})
+        with needed(warehouse.storage, f"{folder}{digest}/{name}") as stream:
+            _put_text(warehouse.storage, folder + name, stream.read().decode())
     standing = kept or document
     ledger.enter(warehouse, day, _run(standing) | {"config_digest": config_digest}, now)
     return standing
@@ -73,6 +76,15 @@ def latest_report(warehouse: Warehouse, day: date) -> dict[str, Any]:
     if found is None:
         raise DayLimitError(f"{day}: there is no report; run report_compliance first")
     return found
+
+
+def publish_copy(output: tuple[Storage, str], document: Mapping[str, Any], pseudonyms: Pseudonyms) -> tuple[dict[str, Any], str]:
+    """Write `day=D/report.html` and `report.json` under pseudonyms to `output`, over what is there; returns it and where its page is."""
+    storage, prefix = output
+    made = pseudonymous(document, pseudonyms)
+    validate(made)
+    _put(storage, f"{prefix}day={made['day']}/", made)
+    return made, storage.url(f"{prefix}day={made['day']}/{FILES[0]}")
 
 
 def _run(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,9 +138,13 @@ def _text(value: Any) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def _put(warehouse: Warehouse, folder: str, files: Mapping[str, str]) -> None:
+def _put(storage: Storage, folder: str, document: Mapping[str, Any]) -> None:
+    for name, text in zip(FILES, (render(document), to_json(document)), strict=True):
+        _put_text(storage, folder + name, text)
+
+
+def _put_text(storage: Storage, key: str, text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="flowlog-report-") as scratch:
-        for name, text in files.items():
-            local = Path(scratch, name)
-            local.write_text(text, encoding="utf-8")
-            warehouse.storage.put(local, folder + name)
+        local = Path(scratch, key.rpartition("/")[2])
+        local.write_text(text, encoding="utf-8")
+        storage.put(local, key)

@@ -22,5 +22,12 @@ def validate(document: Mapping[str, Any]) -> None:
 
 
 @cache
+def report_schema() -> dict[str, Any]:
+    """The schema; not to be changed."""
+    found: dict[str, Any] = json.loads(files("flowlog_udfs.report").joinpath("report-1.schema.json").read_text(encoding="utf-8"))
+    return found
+
+
+@cache
 def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(files("flowlog_udfs.report").joinpath("report-1.schema.json").read_text(encoding="utf-8")))
+    return Draft202012Validator(report_schema())

@@ -1,8 +1,6 @@
 """Beyond one small day on one machine: the project's zip on a cluster's executors, and a day of 20,000 objects."""
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import tracemalloc
@@ -14,7 +12,7 @@ import pyspark
 import pytest
 from benchmarks.measure import run_and_measure
 from logtree import DAY
-from running import ROOT, NastyRun, submit
+from running import ROOT, NastyRun, standalone_cluster, submit
 from stored import TABLES, rows
 
 from flowlog_udfs import ingest
@@ -61,24 +59,9 @@ def alone(nasty: NastyRun, zipped: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def standalone(tmp_path: Path) -> Iterator[str]:
-    """The URL of a master of Spark's own with two workers of one core, each a process as on machines of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"spark://127.0.0.1:{port}"
-    binaries = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
-    deploy = [binaries / "spark-class", "org.apache.spark.deploy"]
-    master = [*deploy[:1], f"{deploy[1]}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", 0]
-    worker = [*deploy[:1], f"{deploy[1]}.worker.Worker", url, "--cores", 1, "--memory", "1g", "--webui-port", 0]
-    commands = [master, *([*worker, "--work-dir", tmp_path / f"worker-{number}"] for number in (1, 2))]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = [subprocess.Popen([*map(str, command)], env=environment, **quiet) for command in commands]
-    yield url
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(30)
+    """The URL of a master of Spark's own."""
+    with standalone_cluster(tmp_path) as url:
+        yield url
 
 
 @pytest.mark.parametrize("master", ["local-cluster[1,1,1024]", "local-cluster[2,1,1024]", "standalone"])

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = FILE["project"]
 PINNED = (ROOT / "constraints.txt").read_text()
-PEERS = (ROOT / ".ci" / "peers.txt").read_text()
+PEERS, AUDIT, SAIL, AIRFLOW, SPARKS = (
+    (ROOT / ".ci" / f"{name}.txt").read_text() for name in ("peers", "audit", "sail", "airflow", "spark_versions")
+)
 
 
 def test_make_help_lists_every_target():
@@ -27,16 +29,39 @@ def test_make_help_lists_every_target():
 def test_every_dependency_is_pinned():
     extras = (PROJECT["optional-dependencies"][extra] for extra in ("dev", "notebooks"))
     wanted = [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]
-    for asked, locked in ((wanted, PINNED), (FILE["dependency-groups"]["peers"], PEERS)):
+    groups = FILE["dependency-groups"]
+    for asked, locked in ((wanted, PINNED), (groups["peers"], PEERS), (groups["audit"], AUDIT)):
         names = {re.match(r"[A-Za-z0-9._-]+", one)[0].lower().replace("_", "-") for one in asked}
         assert names <= {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", locked, re.M)}
 
 
-@pytest.mark.parametrize("locked", [PINNED, PEERS], ids=["constraints", "peers"])
+@pytest.mark.parametrize(
+    "locked",
+    [PINNED, PEERS, AUDIT, SAIL, AIRFLOW, SPARKS],
+    ids=["constraints", "peers", "audit", "sail", "airflow", "spark_versions"],
+)
 def test_every_pin_has_hashes_and_no_address(locked):
-    blocks = re.split(r"\n(?=[a-zA-Z])", locked.strip())
+    blocks = re.split(r"\n(?=[a-zA-Z])", re.sub(r"^#.*\n", "", locked.strip(), flags=re.M))
     assert all("--hash=sha256:" in block for block in blocks)
     assert "://" not in locked
+
+
+def test_whatever_installs_compares_hashes():
+    scripts = [path for path in (ROOT / ".ci").iterdir() if path.is_file() and path.suffix != ".txt"]
+    installs = {path.name: re.findall(r"pip\" install(.*?[^\\])\n|/pip install(.*?)\n", path.read_text(), re.S) for path in scripts}
+    found = {name: ["".join(one) for one in lines] for name, lines in installs.items() if lines}
+    assert {"setup", "peers", "audit_tools", "sail", "airflow", "spark_versions"} <= set(found)
+    # The checkout itself has no hash to be compared with; uv only writes the locks.
+    without = {(name, line) for name, lines in found.items() for line in lines if "--require-hashes" not in line}
+    assert {name for name, _ in without} <= {"setup", "lock"}
+    assert all(" -e . " in line for name, line in without if name == "setup")
+
+
+def test_every_jar_has_its_hash():
+    pins = (ROOT / ".ci" / "jars.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[0-9a-f]{64}  [\w.-]+_[\w.-]+\.jar", line) for line in pins)
+    names = " ".join(pins)
+    assert all(name in names for name in ("delta-spark_4.2_2.13", "delta-spark_4.1_2.13", "delta-spark_4.0_2.13", "hadoop-aws", "sts"))
 
 
 def test_importing_starts_nothing():

@@ -49,7 +49,7 @@ def judged(*findings: dict[str, Any], policy: Policy | None = None, evidence: pa
     presence = Presence([], interfaces, known.get("expected", {("vpc", "vpc-1"): "policy"}))
     tables = (counting.TALKERS.empty_table(), counting.REFUSED.empty_table())
     counted = Counted([], *tables, evidence or counting.EVIDENCE.empty_table(), counting.BEHIND.empty_table())
-    return Judged(policy, list(findings), assessed(policy), presence, counted)
+    return Judged("", policy, list(findings), assessed(policy), presence, counted)
 
 
 def reported(day: Judged, tables: Tables = NOTHING, **known: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The report's page without a browser: its contract, its size, its escaping, the same bytes twice."""
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -129,7 +131,18 @@ def test_nothing_is_loaded_from_outside() -> None:
             assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
     assert not re.search(r"url\((?!#)|@import", render(large()))
     [policy] = [attributes["content"] for tag, attributes in page.elements if attributes.get("http-equiv") == "Content-Security-Policy"]
-    assert policy.startswith("default-src 'none';") and "'unsafe-inline'" not in policy.split("script-src")[1]
+    assert policy.startswith("default-src 'none';") and "unsafe" not in policy
+
+
+@pytest.mark.parametrize("make", [clean, large, hostile])
+def test_the_policy_of_the_page_allows_its_own_style_and_script_and_no_other(make: Any) -> None:
+    text = render(make())
+    [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    for directive, element in (("style-src", "style"), ("script-src", "script")):
+        [content] = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert re.search(rf"{directive} ([^;]*)", policy)[1] == f"'sha256-{digest}'"
+    assert not [tag for tag, attributes in Page(text).elements if "style" in attributes]
 
 
 @pytest.mark.parametrize("findings", [5, 150])

@@ -27,6 +27,7 @@ from flowlog_udfs.day import STEPS
 from flowlog_udfs.ec2 import CALLS
 
 SCHEDULES = Path(__file__).parents[2] / "conf" / "schedules"
+IAM = SCHEDULES.parent / "iam"
 KUBERNETES = "1.33"
 FILLED = {
     "ACCOUNT_ID": "123456789012",
@@ -35,6 +36,9 @@ FILLED = {
     "TABLE_BUCKET": "tables",
     "CODE_BUCKET": "code",
     "TOPIC": "flowlog",
+    "QUEUE": "keys",
+    "LOG_KEY_ARN": "arn:aws:kms:us-east-1:123456789012:key/1",
+    "TABLE_KEY_ARN": "arn:aws:kms:us-east-1:123456789012:key/2",
     "JOB_ROLE": "flowlog-job",
     "APPLICATION_ID": "00f1example",
     "DAY": "2026-03-10",
@@ -43,9 +47,9 @@ FILLED = {
 SPARK_SUBMIT = '#!/bin/sh\nprintf "%s\\n" "$@" > "$NOTES"\n'
 
 
-def filled(name: str) -> Any:
-    """A template of EMR Serverless as `envsubst` fills it; raises `KeyError` for a name that its page does not mention."""
-    return json.loads(Template((SCHEDULES / "emr-serverless" / name).read_text()).substitute(FILLED))
+def filled(name: str, folder: Path = SCHEDULES / "emr-serverless") -> Any:
+    """A template as `envsubst` fills it; raises `KeyError` for a name that no page mentions."""
+    return json.loads(Template((folder / name).read_text()).substitute(FILLED))
 
 
 def asked(words: Sequence[str]) -> list[DayArguments]:
@@ -96,14 +100,32 @@ def test_emr_serverless_runs_the_day() -> None:
     assert all("=" in value for flag, value in zip(words[::2], words[1::2], strict=True) if flag == "--conf")
 
 
-@pytest.mark.parametrize("name", ["job-policy.json", "inventory-policy.json"])
-def test_policies_are_policies(name: str) -> None:
-    IAMPolicyDocumentValidator(json.dumps(filled(name))).validate()
+POLICIES = [SCHEDULES / "emr-serverless" / "job-policy.json", *sorted(IAM.iterdir())]
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_policies_are_policies(path: Path) -> None:
+    policy = filled(path.name, path.parent)
+    IAMPolicyDocumentValidator(json.dumps(policy)).validate()
+    actions = [action for one in policy["Statement"] for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])]
+    assert [action for action in actions if "*" in action] == []
+    # Only EC2's Describe actions know no narrower resource.
+    assert path.stem == "take-inventory" or all(one["Resource"] != "*" for one in policy["Statement"])
+
+
+def test_a_policy_that_reads_lets_nothing_be_written() -> None:
+    for path in IAM.glob("read-*.json"):
+        assert {one["Action"] for one in filled(path.name, IAM)["Statement"]} <= {"s3:GetObject", "s3:ListBucket"}
 
 
 def test_the_inventory_policy_allows_what_is_asked_and_no_more() -> None:
-    (statement,) = filled("inventory-policy.json")["Statement"]
+    (statement,) = filled("take-inventory.json", IAM)["Statement"]
     assert sorted(statement["Action"]) == sorted("ec2:" + "".join(word.capitalize() for word in call.split("_")) for call in CALLS.values())
+
+
+def test_the_page_of_operations_names_every_policy() -> None:
+    page = (SCHEDULES.parents[1] / "docs" / "operations.md").read_text()
+    assert [path.name for path in IAM.iterdir() if f"`{path.name}`" not in page] == []
 
 
 def test_the_page_of_emr_serverless_names_every_variable() -> None:

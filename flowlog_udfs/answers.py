@@ -1,0 +1,31 @@
+"""Errors that quote answers of S3, as text that may be written.
+
+An answer can hold the request that it refuses, and with it the session token (ExpiredToken, SignatureDoesNotMatch).
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+_ANSWER = re.compile(r"(?:<\?xml[^>]*>\s*)?<Error>.*?(?:</Error>|\Z)", re.DOTALL)
+_CODE, _MESSAGE = (re.compile(rf"<{name}>([^<]*)</{name}>") for name in ("Code", "Message"))
+
+
+def without_answers(text: str) -> str:
+    """A text with code and message in place of each answer (Amazon S3 API reference, "Error responses").
+
+    >>> without_answers("403 Forbidden: <Error><Code>ExpiredToken</Code><Message>It expired.</Message><Token-0>FwoG</Token-0></Error>")
+    '403 Forbidden: ExpiredToken: It expired.'
+    """
+
+    def told(answer: re.Match[str]) -> str:
+        parts = (found[1] for found in (_CODE.search(answer[0]), _MESSAGE.search(answer[0])) if found)
+        return ": ".join(parts) or "an answer without a code"
+
+    return _ANSWER.sub(told, text)
+
+
+def trace(error: Exception) -> str:
+    """The traceback of an error that nobody has foreseen."""
+    return without_answers("".join(traceback.format_exception(error)))

@@ -1,0 +1,70 @@
+"""Connections to S3 are encrypted, but for those inside this machine and those for which somebody asked by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowlog_udfs.errors import UsageError
+from flowlog_udfs.s3_endpoint import S3Endpoint, refuse_plain_http
+from flowlog_udfs.storage import open_storage
+
+LOOPBACK = ["http://127.0.0.1:9000", "http://127.8.0.1", "http://localhost:9000/", "http://[::1]:9000"]
+ELSEWHERE = [
+    "http://minio:9000",
+    "http://10.0.0.5:9000",
+    "http://localhost.example",
+    "HTTP://s3.example",
+    "http://[2001:db8::1]",
+    "http://",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FLOWLOG_ALLOW_HTTP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("url", [None, "https://minio.example", "https://10.0.0.5", *LOOPBACK])
+def test_what_is_encrypted_or_stays_in_this_machine_is_let_through(url: str | None):
+    refuse_plain_http(url)
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_plain_http_to_another_machine_is_wrong_use(monkeypatch, variable: str, url: str):
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(UsageError, match="unencrypted; use https://, or set FLOWLOG_ALLOW_HTTP=1") as refused:
+        open_storage("s3://logs")
+    assert str(refused.value).startswith(f"{url}: ")
+
+
+@pytest.mark.parametrize("value, allowed", [("1", True), ("0", False), ("", False), ("yes", False)])
+def test_it_can_be_asked_for_by_name(monkeypatch, value: str, allowed: bool):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://minio:9000")
+    monkeypatch.setenv("FLOWLOG_ALLOW_HTTP", value)
+    if not allowed:
+        with pytest.raises(UsageError):
+            S3Endpoint.from_environment()
+        return
+    endpoint = S3Endpoint.from_environment()
+    assert endpoint.deltalake_options()["AWS_ALLOW_HTTP"] == "true"
+    assert endpoint.s3a_options()["fs.s3a.connection.ssl.enabled"] == "false"
+
+
+def test_other_libraries_are_told_to_encrypt(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://minio.example")
+    endpoint = S3Endpoint.from_environment()
+    assert endpoint.deltalake_options()["AWS_ALLOW_HTTP"] == "false"
+    assert endpoint.sail_settings()["AWS_ALLOW_HTTP"] == "false"
+    assert endpoint.s3a_options()["fs.s3a.connection.ssl.enabled"] == "true"
+
+
+def test_an_endpoint_of_the_configuration_file_is_no_exception(monkeypatch, tmp_path: Path):
+    (tmp_path / "config").write_text("[default]\nendpoint_url = http://minio:9000\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with pytest.raises(UsageError, match="http://minio:9000"):
+        S3Endpoint.from_environment().client()
