@@ -55,7 +55,7 @@ def read(
     folder: Path,
     published: datetime = datetime(2019, 8, 20, 19, 20, tzinfo=timezone.utc),
 ) -> Reading:
-    stored = gzip.compress(content, 1) if zipped else content
+    stored = gzip.compress(content, 1, mtime=0) if zipped else content
     (folder / "object").write_bytes(stored)
     row = ObjectRow("object", "", len(stored), published, "123456789012", "us-east-1", "fl-1", published, "plain")
     reading = Reading(row)
