@@ -65,7 +65,7 @@ class Warehouse:
         """Where it is."""
         return self.storage.url(self.prefix)
 
-    def pinned(self) -> PinnedWarehouse:
+    def pinned(self) -> Warehouse:
         """The warehouse as a step reads it."""
         return PinnedWarehouse(self.storage, self.prefix, self.table_format, self.run_id)
 

@@ -57,6 +57,10 @@ class Beside(Warehouse):
         if self.standing:
             yield from (one for one in self.standing.part_sizes(table) if one[0] != self.day)
 
+    def pinned(self) -> Warehouse:
+        """Itself, for nobody else writes here."""
+        return self
+
     def origin(self, table: Table, day: date) -> Origin | None:
         """Of the day its own, of others that of the standing warehouse."""
         return super().origin(table, day) if day == self.day or not self.standing else self.standing.origin(table, day)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fuzzing.stored import parquet_object, text_object
+from fuzzing.gzip_and_parquet import parquet_object, text_object
 
 from flowlog_udfs.columns import total
 from flowlog_udfs.formats import DEFAULT_FORMAT, plan_formats
