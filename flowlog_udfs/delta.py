@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -21,7 +22,8 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from flowlog_udfs.errors import LostRaceError, StorageError
 
 COMMIT_TRIES = 8
-RECENT_COMMITS = 32
+LOG_READERS = 8
+"""Files of a table's log that are read at once."""
 RETENTION = "interval 366 days"
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 INPUTS_KEY = "flowlog.inputs"
@@ -144,18 +146,31 @@ class Origin(NamedTuple):
     carried_from: str | None
 
 
-def committed_origin(table: DeltaTable, day: date) -> Origin | None:
-    """What `day` was last made from; None for a day that the table does not have."""
-    # The newest first; nearly always among the last ones, and each is a file to read.
-    for limit in (RECENT_COMMITS, None):
-        commits = table.history(limit)
-        for commit in commits:
-            digests = json.loads(commit.get(INPUTS_KEY, "{}"))
-            if str(day) in digests:
-                return Origin(str(digests[str(day)]), commit.get(CARRIED_KEY))
-        if len(commits) < RECENT_COMMITS:
-            break
+def committed_origin(version: int, read_commit: Callable[[int], bytes | None], day: date) -> Origin | None:
+    """What `day` was last made from as of a version of a table; None for a day that it does not have.
+
+    `read_commit` gives a commit's file by its number, None for one that is gone. delta-rs's own `history` will not do: it tells what was
+    committed after the snapshot too, and numbers it wrongly.
+    """
+    with ThreadPoolExecutor(LOG_READERS) as pool:
+        newest, at_once = version, 1  # Nearly always among the last.
+        while newest >= 0:
+            numbers = range(newest, max(newest - at_once, -1), -1)
+            for content in pool.map(read_commit, numbers):
+                if content is None:
+                    return None
+                notes = _notes(content)
+                digests = json.loads(notes.get(INPUTS_KEY, "{}"))
+                if str(day) in digests:
+                    return Origin(str(digests[str(day)]), notes.get(CARRIED_KEY))
+            newest, at_once = newest - at_once, LOG_READERS
     return None
+
+
+def _notes(commit: bytes) -> dict[str, Any]:
+    """The `commitInfo` of a commit's file (Delta protocol, "Commit Provenance Information")."""
+    actions = (json.loads(line) for line in commit.splitlines() if b'"commitInfo"' in line)
+    return next((dict(action["commitInfo"]) for action in actions if "commitInfo" in action), {})
 
 
 def add_action(path: str, size: int, day: date, statistics: str, now: datetime) -> AddAction:

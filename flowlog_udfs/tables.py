@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from flowlog_udfs import delta
-from flowlog_udfs.errors import UsageError
+from flowlog_udfs.errors import ObjectError, StorageError, UsageError
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.storage import S3Storage, Storage, open_storage
 
@@ -116,13 +117,11 @@ class Warehouse:
         if self.table_format == "parquet":
             return None
         opened = self._opened(table)
-        return delta.committed_origin(opened, day) if opened else None
+        return delta.committed_origin(opened.version(), partial(self._commit, table), day) if opened else None
 
     def has_day(self, table: Table, day: date) -> bool:
         """Whether a run has made the table's day, be it without a row."""
-        if self.table_format == "delta":
-            return self.origin(table, day) is not None
-        return any(found == day for found, _ in self.part_keys(table))
+        return any(found == day for found, _ in self.part_keys(table)) or self.origin(table, day) is not None
 
     def part_keys(self, table: Table) -> Iterator[tuple[date, str]]:
         """Every day of a table with the storage keys of the part files that readers see."""
@@ -153,6 +152,16 @@ class Warehouse:
             reader = reader.options(**self.storage.endpoint.s3a_options())
         frame = reader.parquet(*urls) if urls else spark.createDataFrame([], spark_schema(table.schema))
         return frame.withColumn("day", F.lit(day))
+
+    def _commit(self, table: Table, version: int) -> bytes | None:
+        """A file of a Delta table's log; None for one past its retention."""
+        try:
+            with self.storage.open(f"{self._folder(table)}_delta_log/{version:020}.json") as stream:
+                return stream.read()
+        except ObjectError as error:
+            if str(error).startswith("gone: "):
+                return None
+            raise StorageError(f"{self._uri(table)}: the log cannot be read: {error}") from error
 
     def _opened(self, table: Table) -> DeltaTable | None:
         return delta.open_table(self._uri(table), self._options())
