@@ -10,9 +10,10 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -27,12 +28,12 @@ from flowlog_udfs.s3_faults import is_unanswered, reason
 Answer = TypeVar("Answer")
 
 COMMIT_TRIES = 8
-RECENT_COMMITS = 32
-"""What a day was made from is nearly always told by one of so many, and each is a file to read."""
 READ_TRIES = 8
 """How often a read is tried whose answer breaks. To a request without any answer delta-rs has given its ten tries before."""
 FIRST_PAUSE_SECONDS = 0.1
 """The pause after a first try without a whole answer; each one after it is twice as long."""
+LOG_READERS = 8
+"""Files of a table's log that are read at once."""
 RETENTION_DAYS = 366
 """How long former states stay readable: the twelve months for which evidence is kept (PCI DSS 4.0.1, 10.5.1)."""
 FILES_RETENTION, LOG_RETENTION = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
@@ -206,21 +207,35 @@ class Origin(NamedTuple):
     carried_from: str | None
 
 
-def committed_origin(table: DeltaTable, day: date) -> Origin | None:
-    """What `day` was last made from; None for a day that the table does not have."""
-    for limit in (RECENT_COMMITS, None) if table.version() >= RECENT_COMMITS else (None,):
-        for _, told in told_origins(table, limit):
-            if day in told:
-                return told[day]
-    return None
+def committed_origin(version: int, read_commit: Callable[[int], bytes | None], day: date) -> Origin | None:
+    """What `day` was last made from as of a version of a table; None for a day that it does not have. See `told_origins`."""
+    return next((told[day] for _, told in told_origins(version, read_commit) if day in told), None)
 
 
-def told_origins(table: DeltaTable, limit: int | None = None) -> Iterator[tuple[int, dict[date, Origin]]]:
-    """The version of every commit (or of the last so many), the newest first, with the origins of days that it tells."""
-    for commit in _asked(table.table_uri, lambda: table.history(limit)):
-        made = {day: Origin(str(inputs), commit.get(CARRIED_KEY)) for day, inputs in json.loads(commit.get(INPUTS_KEY, "{}")).items()}
-        made |= {day: Origin(*origin) for day, origin in json.loads(commit.get(ORIGINS_KEY, "{}")).items()}
-        yield commit["version"], {date.fromisoformat(day): origin for day, origin in made.items()}
+def told_origins(version: int, read_commit: Callable[[int], bytes | None]) -> Iterator[tuple[int, dict[date, Origin]]]:
+    """The number of every commit up to a version of a table, the newest first, with the origins of days that it tells.
+
+    `read_commit` gives a commit's file by its number, None for one that is gone. delta-rs's own `history` will not do: it tells what was
+    committed after the snapshot too, and numbers it wrongly.
+    """
+    with ThreadPoolExecutor(LOG_READERS) as pool:
+        newest, at_once = version, 1  # What is asked for is nearly always told by the last one.
+        while newest >= 0:
+            numbers = range(newest, max(newest - at_once, -1), -1)
+            for number, content in zip(numbers, pool.map(read_commit, numbers), strict=True):
+                if content is None:
+                    return
+                notes = _notes(content)
+                made = {day: Origin(str(inputs), notes.get(CARRIED_KEY)) for day, inputs in json.loads(notes.get(INPUTS_KEY, "{}")).items()}
+                made |= {day: Origin(*origin) for day, origin in json.loads(notes.get(ORIGINS_KEY, "{}")).items()}
+                yield number, {date.fromisoformat(day): origin for day, origin in made.items()}
+            newest, at_once = newest - at_once, LOG_READERS
+
+
+def _notes(commit: bytes) -> dict[str, Any]:
+    """The `commitInfo` of a commit's file (Delta protocol, "Commit Provenance Information")."""
+    actions = (json.loads(line) for line in commit.splitlines() if b'"commitInfo"' in line)
+    return next((dict(action["commitInfo"]) for action in actions if "commitInfo" in action), {})
 
 
 def repeat_origins(table: DeltaTable, origins: Mapping[date, Origin], run_id: str | None) -> None:

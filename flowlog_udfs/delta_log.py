@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from functools import partial
 from urllib.parse import unquote
 
 import pyarrow.parquet as pq
@@ -77,7 +78,7 @@ def clean(warehouse: Warehouse, table: Table, now: datetime) -> int:
         return 0
     expiring: dict[date, delta.Origin] = {}
     kept: set[date] = set()
-    for version, told in delta.told_origins(opened):
+    for version, told in delta.told_origins(opened.version(), partial(warehouse.commit, table)):
         is_kept = version in modified and modified[version] >= ends + REPEATED_EARLIER
         kept.update(told if is_kept else ())
         expiring.update({} if is_kept else {day: origin for day, origin in told.items() if day not in kept | expiring.keys()})

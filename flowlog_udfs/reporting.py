@@ -153,7 +153,7 @@ def provisional_note(warehouse: Warehouse, day: date, read: Collection[str], lat
     The next day was read whole if its run met an object delivered at or after the end of its head: the run then looked at the whole head.
     """
     after = day + timedelta(days=1)
-    later = [one for one in (after, after + timedelta(days=1)) if warehouse.has_day(OBJECTS, one)]
+    later = sorted({after, after + timedelta(days=1)} & {one for one, _ in warehouse.part_keys(OBJECTS)})
     if after not in later:
         return f"{after} was not read yet; its run names rows of this day that were delivered late."
     begin = datetime.combine(day, time(), timezone.utc)

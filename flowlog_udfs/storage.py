@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,11 +204,13 @@ class FolderStorage:
             return stream.read(size)
 
     def put(self, local: Path, key: str) -> None:
-        """Move into place; a rename where both are on one file system."""
+        """Move into place by a rename, so that nobody meets half of it; from another file system by way of `scratch`."""
         target = Path(self.root, key)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(local, target)
+            if local.stat().st_dev != target.parent.stat().st_dev:
+                local = Path(shutil.move(local, self.scratch / f"{uuid.uuid4()}-{local.name}"))
+            os.replace(local, target)
         except OSError as error:
             raise StorageError(f"{target} cannot be written: {error.strerror}") from error
 

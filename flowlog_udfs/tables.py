@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from flowlog_udfs import delta
-from flowlog_udfs.errors import UsageError
+from flowlog_udfs.errors import GoneError, ObjectError, StorageError, UsageError
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.storage import S3Storage, Storage, needed, open_storage
 
@@ -129,7 +130,7 @@ class Warehouse:
         if self.table_format == "parquet":
             return None
         opened = self._opened(table)
-        return delta.committed_origin(opened, day) if opened else None
+        return delta.committed_origin(opened.version(), partial(self.commit, table), day) if opened else None
 
     def has_day(self, table: Table, day: date) -> bool:
         """Whether a run has made the table's day, be it without a row."""
@@ -181,6 +182,16 @@ class Warehouse:
     def options(self) -> dict[str, str]:
         """What delta-rs needs to know of the storage."""
         return self.storage.endpoint.deltalake_options() if isinstance(self.storage, S3Storage) else {}
+
+    def commit(self, table: Table, version: int) -> bytes | None:
+        """A file of a Delta table's log; None for one past its retention."""
+        try:
+            with self.storage.open(f"{self.folder(table)}_delta_log/{version:020}.json") as stream:
+                return stream.read()
+        except GoneError:
+            return None
+        except ObjectError as error:
+            raise StorageError(f"{self.uri(table)}: the log cannot be read: {error}") from error
 
     def _opened(self, table: Table) -> DeltaTable | None:
         return delta.open_table(self.uri(table), self.options())

@@ -12,12 +12,14 @@ from datetime import date
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from flowlog_udfs import ingest, scan
 from flowlog_udfs.cli import run_steps
 from flowlog_udfs.day import STEPS, remaining
 from flowlog_udfs.sample import SampleRequest, make_sample
@@ -43,7 +45,7 @@ class Sources:
 
     @classmethod
     def make(cls, folder: Path, *, days: int = 1) -> Sources:
-        """About 2,500 records in 20 objects a day, of which each fourth is late."""
+        """About 7,500 records in 30 objects a day, of which each fourth is late."""
         request = SampleRequest(str(folder / "all"), DAY, days=days, connections=150 * days, objects=20, seed=7, streams=False)
         make_sample(request)
         shutil.copytree(folder / "all", folder / "few")
@@ -59,8 +61,9 @@ def arguments(source: object, warehouse: object, *options: object, day: date = D
 
 
 def run(spark: SparkSession, given: Sequence[str]) -> tuple[int, list[str]]:
-    """A whole day in this process: its exit status, and the lines on standard error that tell of no progress."""
-    with redirect_stderr(StringIO()) as told, redirect_stdout(StringIO()):
+    """A whole day in this process, cut into tasks as `day_in_two_tasks.py` does: its exit status, and what it complains of."""
+    cut = patch.object(ingest, "SMALLEST_TASK_BYTES", 1), patch.object(scan, "SMALLEST_ROWS", 1)
+    with cut[0], cut[1], redirect_stderr(StringIO()) as told, redirect_stdout(StringIO()):
         status = run_steps("test", STEPS, lambda: spark, given, remaining=remaining)
     return status, complaints(told.getvalue())
 

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import disturbed  # noqa: F401 - puts `running` on the path
 import psutil
 from running import ROOT, submission
 
+DAY_IN_TWO_TASKS = Path(__file__).with_name("day_in_two_tasks.py")
 VICTIMS = ("driver", "worker", "both")
 QUIET = ("--conf", "spark.ui.showConsoleProgress=false")
 
@@ -81,15 +82,15 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def started(*arguments: object, spark_options: tuple[object, ...] = (), **options: Any) -> Iterator[Job]:
+def started(*arguments: object, job: object = DAY_IN_TWO_TASKS, spark_options: tuple[object, ...] = ()) -> Iterator[Job]:
     """A job that is running; it and its processes are gone at the end."""
-    command, variables = submission(*arguments, spark_options=(*QUIET, *spark_options), **options)
+    command, variables = submission(*arguments, job=job, spark_options=(*QUIET, *spark_options))
     process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    job = Job(process)
-    job.listen()
+    running = Job(process)
+    running.listen()
     try:
-        yield job
+        yield running
     finally:
         if process.poll() is None:
-            job.kill("both")
+            running.kill("both")
         process.wait(60)

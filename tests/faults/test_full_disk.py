@@ -80,7 +80,7 @@ def test_while_spark_shuffles(spark, sources: Sources, new_day: Seen, tmp_path: 
     warehouse = tmp_path / "tables"
     assert run(spark, arguments(sources.few, warehouse)) == (0, [])
     before = seen(warehouse)
-    with small_disk(tmp_path / "disk", "192k") as disk:
+    with small_disk(tmp_path / "disk", "64k") as disk:
         with started(*arguments(sources.all, warehouse), spark_options=("--conf", f"spark.local.dir={disk}")) as job:
             status = job.wait()
         told = complaints(job.told)

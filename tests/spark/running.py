@@ -61,7 +61,7 @@ def submit(*arguments: object, folder: Path = ROOT, **options: Any) -> subproces
 
 @contextmanager
 def standalone_cluster(folder: Path) -> Iterator[str]:
-    """The URL of a master of Spark's own with two workers of one core, each a process as on machines of its own."""
+    """The URL of a master of Spark's own with two workers of one core, each a process and an address as on machines of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -71,7 +71,7 @@ def standalone_cluster(folder: Path) -> Iterator[str]:
     deploy = [binaries / "spark-class", "org.apache.spark.deploy"]
     master = [*deploy[:1], f"{deploy[1]}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", 0]
     worker = [*deploy[:1], f"{deploy[1]}.worker.Worker", url, "--cores", 1, "--memory", "1g", "--webui-port", 0]
-    commands = [master, *([*worker, "--work-dir", folder / f"worker-{number}"] for number in (1, 2))]
+    commands = [master, *([*worker, "--host", f"127.0.0.{number}", "--work-dir", folder / f"worker-{number}"] for number in (1, 2))]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     running = [subprocess.Popen([*map(str, command)], env=environment, **quiet) for command in commands]
     try:

@@ -21,7 +21,7 @@ from stored import log_entries, rows
 from flowlog_udfs import delta, totals
 from flowlog_udfs.behind_nat import behind_nat
 from flowlog_udfs.cli import run_steps
-from flowlog_udfs.connections import CONNECTIONS
+from flowlog_udfs.connections import CONNECTIONS, CONNECTIONS_TABLE
 from flowlog_udfs.day import STEPS
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.inventory import load_inventory
@@ -103,8 +103,8 @@ def test_columns_stand_in_the_order_of_the_contract(spark, tmp_path):
 def test_a_day_says_which_day_it_leans_on(spark, tmp_path):
     case = Case(GOLDEN / "connections" / "open-for-three-days")
     run_case(spark, case, tmp_path)
-    table = delta.open_table(str(tmp_path / "tables" / "connections"), {})
-    first, second, third = (delta.committed_origin(table, day.day) for day in case.days)
+    warehouse = Warehouse.open(str(tmp_path / "tables"))
+    first, second, third = (warehouse.origin(CONNECTIONS_TABLE, day.day) for day in case.days)
     assert first.carried_from is None
     assert (second.carried_from, third.carried_from) == (first.inputs, second.inputs)
     assert len({first.inputs, second.inputs, third.inputs}) == 3
