@@ -50,9 +50,9 @@ def kills(table_format: str, count: int) -> Iterator[Kill]:
     """Moments in every step, and right after tables were replaced, in turn, and each victim in turn."""
     drawn = random.Random(f"{table_format} {count}")
     for number in range(count):
-        victim = VICTIMS[(number + number // 6) % 3]
+        victim = VICTIMS[(2 * number + number // 6) % 3]
         if number % 2:
-            yield Kill(table_format, victim, drawn.choice(COMMITS), drawn.choice((0.0, 0.0, 0.002, 0.01)))
+            yield Kill(table_format, victim, COMMITS[number // 2 * 7 % len(COMMITS)], drawn.choice((0.0, 0.0, 0.002, 0.01)))
         else:
             step = STEP_NAMES[number // 2 % len(STEP_NAMES)]
             yield Kill(table_format, victim, step, drawn.random() * SECONDS[step])
