@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import boto3
 import pytest
 
 from flowlog_udfs.errors import UsageError
@@ -66,5 +67,6 @@ def test_an_endpoint_of_the_configuration_file_is_no_exception(monkeypatch, tmp_
     (tmp_path / "config").write_text("[default]\nendpoint_url = http://minio:9000\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # A test before may have made one, by another file.
     with pytest.raises(UsageError, match="http://minio:9000"):
         S3Endpoint.from_environment().client()
