@@ -14,15 +14,15 @@ DAY_FOLDERS = ds.partitioning(pa.schema([("day", pa.date32())]), flavor="hive")
 TABLES = ("objects", "records", "records_tgw", "rejects", "coverage")
 
 
-def rows(warehouse: object, name: str) -> list[dict[str, Any]]:
-    """All rows of a table, in an order of their own values."""
+def rows(warehouse: object, name: str, where: ds.Expression | None = None) -> list[dict[str, Any]]:
+    """The rows of a table, all or those for which something holds, in an order of their own values."""
     folder = Path(str(warehouse), name)
     if (folder / "_delta_log").exists():
         table = DeltaTable(folder)
         files, schema = table.file_uris(), pa.schema(table.schema().to_arrow())
     else:
         files, schema = [str(path) for path in folder.glob("day=*/*.parquet")], None
-    return in_order(ds.dataset(files, schema=schema, partitioning=DAY_FOLDERS, partition_base_dir=str(folder)).to_table())
+    return in_order(ds.dataset(files, schema=schema, partitioning=DAY_FOLDERS, partition_base_dir=str(folder)).to_table(filter=where))
 
 
 def in_order(table: pa.Table) -> list[dict[str, Any]]:

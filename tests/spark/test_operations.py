@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pytest
 from logtree import LogTree, at, packed, row
 from prometheus_client.parser import text_string_to_metric_families
 from pyspark.sql import SparkSession
@@ -36,20 +39,27 @@ def verify(spark: SparkSession, days: Days, *options: object) -> int:
     return run_days(spark, days.logs, days.tables, days.day, "--verify", *(options or days.options()))
 
 
-def stored(warehouse: Path) -> dict[str, list[dict[str, object]]]:
-    return {entry.table.name: rows(warehouse, entry.table.name) for entry in TABLES if (warehouse / entry.table.name).exists()}
+def stored(warehouse: Path, last: date) -> dict[str, list[dict[str, object]]]:
+    """The rows of all tables up to a day."""
+    names = (entry.table.name for entry in TABLES)
+    return {name: rows(warehouse, name, ds.field("day") <= last) for name in names if (warehouse / name).exists()}
+
+
+@pytest.fixture
+def mine(days: Days, tmp_path: Path) -> Days:
+    """The small day before the last, in tables of one's own that hold all days."""
+    return replace(days.copied(tmp_path), day=days.day - timedelta(days=1))
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_in_logs_metrics_and_commits(spark, days: Days, tmp_path, capsys):
-    mine = days.copied(tmp_path)
+def test_a_run_in_logs_metrics_and_commits(spark, days: Days, mine: Days, tmp_path, capsys):
     metrics = tmp_path / "flowlog.prom"
     options = [*mine.options(), "--log-format", "json", "--metrics", metrics]
     assert run_days(spark, mine.logs, mine.tables, mine.day, *options) == 0
-    assert stored(mine.tables) == stored(days.tables)
+    assert stored(mine.tables, mine.day) == stored(days.tables, mine.day)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     done = {line["step"]: line for line in lines if line["event"] == "step_done"}
     assert list(done) == list(STEPS)
@@ -57,7 +67,7 @@ def test_a_run_in_logs_metrics_and_commits(spark, days: Days, tmp_path, capsys):
     for name in ("records", "connections", "nat_mappings", "subnet_bytes", "findings"):
         assert log_entries(mine.tables, name, "commitInfo")[-1]["flowlog.run_id"] == run_id
 
-    records, connections = (len([one for one in rows(mine.tables, name) if one["day"] == mine.day]) for name in ("records", "connections"))
+    records, connections = (len(rows(mine.tables, name, ds.field("day") == mine.day)) for name in ("records", "connections"))
     assert done["ingest_records"]["counts"]["records"] == records
     assert sum(done["attribute_initiators"]["counts"]["connections"].values()) == connections
     found = {
@@ -69,23 +79,22 @@ def test_a_run_in_logs_metrics_and_commits(spark, days: Days, tmp_path, capsys):
     assert found["flowlog_exit_status",] == 0
     document = json.loads((mine.tables / "reports" / f"day={mine.day}" / "report.json").read_text())
     assert {kind[1]: value for kind, value in found.items() if kind[0] == "flowlog_findings"} == document["verdict"]["open"]
-    newest = max(one["end_time"] for one in rows(mine.tables, "records") if one["day"] == mine.day and one["end_time"])
+    newest = max(one["end_time"] for one in rows(mine.tables, "records", ds.field("day") == mine.day) if one["end_time"])
     lag = datetime.now(timezone.utc) - newest
     assert lag.total_seconds() - 600 < found["flowlog_record_lag_seconds",] <= lag.total_seconds()
-    late = datetime.now(timezone.utc) - datetime(2026, 3, 11, tzinfo=timezone.utc)
+    late = datetime.now(timezone.utc) - datetime(mine.day.year, mine.day.month, mine.day.day + 1, tzinfo=timezone.utc)
     assert late.total_seconds() - 600 < found["flowlog_report_lag_seconds",] <= late.total_seconds()
     assert {kind[1] for kind in found if kind[0] == "flowlog_step_seconds"} == set(STEPS)
     account = sum(value for kind, value in found.items() if kind[0] == "flowlog_subnet_account_bytes")
     assert account == found["flowlog_logged_bytes",]
 
 
-def test_upkeep_changes_no_row_and_the_day_verifies(spark, days: Days, tmp_path, capsys):
-    mine = days.copied(tmp_path)
+def test_upkeep_changes_no_row_and_the_day_verifies(spark, mine: Days, capsys):
     words = ["--warehouse", str(mine.tables)]
-    before, reports = stored(mine.tables), contents(mine.tables / "reports")
+    before, reports = stored(mine.tables, mine.day), contents(mine.tables / "reports")
     assert run_maintenance("test", words) == 0
     assert "merged" in capsys.readouterr().out
-    assert (stored(mine.tables), contents(mine.tables / "reports")) == (before, reports)
+    assert (stored(mine.tables, mine.day), contents(mine.tables / "reports")) == (before, reports)
     assert run_maintenance("test", words) == 0
     assert capsys.readouterr().out == "nothing to do\n"
 
@@ -103,17 +112,15 @@ def test_upkeep_changes_no_row_and_the_day_verifies(spark, days: Days, tmp_path,
     assert not list(mine.tables.glob("_verify-*"))
 
 
-def test_the_job_runs_by_spark_submit(days: Days, tmp_path):
-    mine = days.copied(tmp_path)
-    before = stored(mine.tables)
+def test_the_job_runs_by_spark_submit(mine: Days):
+    before = stored(mine.tables, mine.day)
     done = submit("--source", mine.logs, "--warehouse", mine.tables, "--day", mine.day, job="jobs/maintain_tables.py")
     assert done.returncode == 0, done.stderr
     assert "merged" in done.stdout
-    assert stored(mine.tables) == before
+    assert stored(mine.tables, mine.day) == before
 
 
-def test_a_manipulated_row_is_found(spark, days: Days, tmp_path, capsys):
-    mine = days.copied(tmp_path)
+def test_a_manipulated_row_is_found(spark, mine: Days, capsys):
     warehouse = Warehouse.open(str(mine.tables))
     keys = [key for day, key in warehouse.part_keys(SUBNET_BYTES_TABLE) if day == mine.day]
     held = pa.concat_tables(warehouse.rows(SUBNET_BYTES_TABLE, keys, SUBNET_BYTES_TABLE.schema.names))
