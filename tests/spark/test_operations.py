@@ -112,6 +112,7 @@ def test_upkeep_changes_no_row_and_the_day_verifies(spark, mine: Days, capsys):
     assert not list(mine.tables.glob("_verify-*"))
 
 
+@pytest.mark.spark_only(why="submits by spark-submit")
 def test_the_job_runs_by_spark_submit(mine: Days):
     before = stored(mine.tables, mine.day)
     done = submit("--source", mine.logs, "--warehouse", mine.tables, "--day", mine.day, job="jobs/maintain_tables.py")
