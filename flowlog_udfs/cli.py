@@ -77,15 +77,16 @@ class _Run:
                     names = [name for name in names if name in needed]
                 for name in names:
                     touched.add(day)
-                    self._step(name, arguments)
+                    self._timed(name, arguments, partial(self.steps[name], self.spark))
             except Exception as error:
                 failed.add(day)
                 worst = max(worst, self.telling.log.failed(error, day=day, step=name))
                 if worst >= StorageError.exit_status:
                     break
-        passed_over = {one.selection.day for one in days} - touched - failed if worst < StorageError.exit_status else set()
+        is_stopped = worst >= StorageError.exit_status
+        passed_over = set() if is_stopped else {one.selection.day for one in days} - touched - failed
         self.telling.measured.add({"days": {"done": len(touched - failed), "failed": len(failed), "passed_over": len(passed_over)}})
-        if worst >= StorageError.exit_status:
+        if is_stopped:
             return worst
         for day in sorted(passed_over):
             self.telling.log.say("passed_over", f"{day}: run before from the same inputs, passed over", day=day)
@@ -113,9 +114,6 @@ class _Run:
                 if worst >= StorageError.exit_status:
                     break
         return worst
-
-    def _step(self, name: str, arguments: DayArguments) -> None:
-        self._timed(name, arguments, partial(self.steps[name], self.spark))
 
     def _timed(self, name: str, arguments: DayArguments, work: Callable[[DayArguments], str]) -> None:
         """Do one piece of work and print its summary; what it counted is told, and kept, even if it fails."""

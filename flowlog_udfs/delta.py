@@ -166,8 +166,10 @@ def _commit(
         elif snapshot:
             break
     assert lost
-    why = "got no answer" if is_unanswered(lost) else "were refused, for other runs kept committing"
-    raise LostRaceError(f"{uri}: {number + 1} tries to commit {day} {why}: {reason(lost)}") from lost
+    tries = f"{uri}: {number + 1} tries to commit {day}"
+    if is_unanswered(lost):
+        raise StorageError(f"{tries} got no answer: {reason(lost)}") from lost
+    raise LostRaceError(f"{tries} were refused, for other runs kept committing: {reason(lost)}") from lost
 
 
 def open_table(uri: str, options: Mapping[str, str]) -> DeltaTable | None:

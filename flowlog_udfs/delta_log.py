@@ -20,7 +20,7 @@ from deltalake.exceptions import DeltaError
 from flowlog_udfs import delta
 from flowlog_udfs.errors import StorageError
 from flowlog_udfs.s3_faults import reason
-from flowlog_udfs.storage import Storage, StoredObject
+from flowlog_udfs.storage import Storage, StoredObject, needed
 from flowlog_udfs.tables import Table, Warehouse
 
 CHECKPOINT_COMMITS = 10
@@ -43,14 +43,14 @@ def named_paths(storage: Storage, folder: str) -> set[str]:
 
 
 def _of_commit(storage: Storage, key: str) -> Iterator[str]:
-    with storage.open(key) as stream:
+    with needed(storage, key) as stream:
         for line in stream.read().splitlines():
             action = json.loads(line) if line.strip() else {}
             yield from (unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action)
 
 
 def _of_checkpoint(storage: Storage, key: str) -> Iterator[str]:
-    with storage.open(key) as stream:
+    with needed(storage, key) as stream:
         rows = pq.ParquetFile(io.BytesIO(stream.read())).read(["add.path", "remove.path"], use_threads=False)
     for row in rows.to_pylist():
         yield from (unquote(one["path"]) for one in (row.get("add"), row.get("remove")) if one and one["path"])

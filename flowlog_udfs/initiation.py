@@ -102,9 +102,9 @@ def attribute_day(
     Raises `DayLimitError` when the day was not ingested, `StorageError` when its tables are of different runs, and `ReconciliationError`
     when a byte was mislaid; then nothing is replaced.
     """
-    if not warehouse.has_day(RECORDS_TABLE, day):
-        raise DayLimitError(f"{day}: table records has no such day; run ingest_records first")
     read = warehouse.pinned()
+    if not read.has_day(RECORDS_TABLE, day):
+        raise DayLimitError(f"{day}: table records has no such day; run ingest_records first")
     ingested = agreed_inputs(read, day, (OBJECTS, RECORDS_TABLE))
     groups = row_groups(read, RECORDS_TABLE, day)
     objects = _objects(read, day)

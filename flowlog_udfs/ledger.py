@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from flowlog_udfs.delta import COMMIT_TRIES
-from flowlog_udfs.errors import DayLimitError, GoneError, LostRaceError, ObjectError, StorageError, UsageError
+from flowlog_udfs.errors import DayLimitError, LostRaceError, UsageError
+from flowlog_udfs.storage import content
 from flowlog_udfs.tables import Table, Warehouse
 
 DECISIONS = ("accepted", "rejected")
@@ -94,14 +95,8 @@ def enter(warehouse: Warehouse, day: date, run: Mapping[str, Any], now: datetime
 
 def report_at(warehouse: Warehouse, key: str) -> dict[str, Any] | None:
     """The document of a report by its key; None where there is none. Raises `StorageError` for one that cannot be read."""
-    try:
-        with warehouse.storage.open(key) as stream:
-            found: dict[str, Any] = json.loads(stream.read())
-    except GoneError:
-        return None
-    except ObjectError as error:
-        raise StorageError(f"{warehouse.storage.url(key)} cannot be read: {error}") from error
-    return found
+    text = content(warehouse.storage, key)
+    return None if text is None else dict(json.loads(text))
 
 
 def sign_off(

@@ -259,6 +259,17 @@ def needed(storage: Storage, key: str) -> Iterator[IO[bytes]]:
         raise StorageError(f"{storage.url(key)} cannot be read: {error}") from error
 
 
+def content(storage: Storage, key: str) -> bytes | None:
+    """The whole of an object; None where there is none. Raises `StorageError` for one that cannot be read."""
+    try:
+        with storage.open(key) as stream:
+            return stream.read()
+    except GoneError:
+        return None
+    except ObjectError as error:
+        raise StorageError(f"{storage.url(key)} cannot be read: {error}") from error
+
+
 def open_storage(url: str) -> tuple[Storage, str]:
     """The storage behind a folder path, `file:` URL or `s3://bucket[/prefix]`, and the prefix in it (empty or ending in `/`).
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from flowlog_udfs import delta
-from flowlog_udfs.errors import GoneError, ObjectError, StorageError, UsageError
+from flowlog_udfs.errors import UsageError
 from flowlog_udfs.parts import PartFile, PartWriter
-from flowlog_udfs.storage import S3Storage, Storage, needed, open_storage
+from flowlog_udfs.storage import S3Storage, Storage, content, needed, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -185,13 +185,7 @@ class Warehouse:
 
     def commit(self, table: Table, version: int) -> bytes | None:
         """A file of a Delta table's log; None for one past its retention."""
-        try:
-            with self.storage.open(f"{self.folder(table)}_delta_log/{version:020}.json") as stream:
-                return stream.read()
-        except GoneError:
-            return None
-        except ObjectError as error:
-            raise StorageError(f"{self.uri(table)}: the log cannot be read: {error}") from error
+        return content(self.storage, f"{self.folder(table)}_delta_log/{version:020}.json")
 
     def _opened(self, table: Table) -> DeltaTable | None:
         return delta.open_table(self.uri(table), self.options())

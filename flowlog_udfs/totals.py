@@ -41,9 +41,9 @@ def total_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetim
     Raises `DayLimitError` when connections were not attributed, `StorageError` when the tables are of different runs, and
     `ReconciliationError` when the buckets do not add up to the records.
     """
-    if not warehouse.has_day(TALLIES_TABLE, day):
-        raise DayLimitError(f"{day}: table tallies has no such day; run attribute_initiators first")
     read = warehouse.pinned()
+    if not read.has_day(TALLIES_TABLE, day):
+        raise DayLimitError(f"{day}: table tallies has no such day; run attribute_initiators first")
     inputs = agreed_inputs(read, day, (RECORDS_TABLE, TALLIES_TABLE, CONNECTIONS_TABLE, NAT_MAPPINGS_TABLE))
     groups = row_groups(read, TALLIES_TABLE, day)
 

@@ -47,9 +47,9 @@ def map_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime)
 
     Raises `DayLimitError` when connections were not attributed, `StorageError` when they and the legs are of different runs.
     """
-    if not warehouse.has_day(CONNECTIONS_TABLE, day):
-        raise DayLimitError(f"{day}: table connections has no such day; run attribute_initiators first")
     read = warehouse.pinned()
+    if not read.has_day(CONNECTIONS_TABLE, day):
+        raise DayLimitError(f"{day}: table connections has no such day; run attribute_initiators first")
     inputs = agreed_inputs(read, day, (LEGS_TABLE, CONNECTIONS_TABLE))
     _, carried_from = read.origin(CONNECTIONS_TABLE, day) or ("", None)
     groups = row_groups(read, LEGS_TABLE, day)

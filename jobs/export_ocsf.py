@@ -10,15 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.answers import trace
 from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day, file
 from flowlog_udfs.engines import engine_session
-from flowlog_udfs.errors import FlowlogError, StorageError, UsageError
+from flowlog_udfs.errors import UsageError
 from flowlog_udfs.ocsf.exporting import export_day
 from flowlog_udfs.pseudonyms import Pseudonyms
+from flowlog_udfs.run_log import RunLog
 from flowlog_udfs.storage import open_storage
 from flowlog_udfs.tables import Warehouse
 
@@ -40,13 +39,8 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
         warehouse = Warehouse.open(given.warehouse, given.table_format)
         with engine_session(given.engine, session) as spark:
             count = export_day(spark, warehouse, given.day, datetime.now(timezone.utc), lines, pseudonyms)
-    except (FlowlogError, PySparkException) as error:
-        print(f"flowlog: {error}", file=sys.stderr)
-        return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
     except Exception as error:
-        # Python's own status for a fault of ours is 1, which means wrong use here.
-        print(trace(error), end="", file=sys.stderr)
-        return StorageError.exit_status
+        return RunLog().failed(error)
     places = [*([] if pseudonyms else ["in table ocsf_network_activity"]), *([f"in {given.json_lines}"] if lines else [])]
     print(f"{given.day}: {count:,} events {', and '.join(places)}")
     return 0

@@ -6,14 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.answers import trace
 from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day
 from flowlog_udfs.confidence import ASKED, FEWEST, SOLE_SENDER, Agreement, measure_day
 from flowlog_udfs.engines import engine_session
-from flowlog_udfs.errors import FlowlogError, StorageError
+from flowlog_udfs.run_log import RunLog
 from flowlog_udfs.services import PortRules, default_services, load_services
 from flowlog_udfs.tables import Warehouse
 
@@ -31,13 +29,8 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
         warehouse = Warehouse.open(given.warehouse, given.table_format)
         with engine_session(given.engine, session) as spark:
             found = measure_day(spark, warehouse, given.day, ports)
-    except (FlowlogError, PySparkException) as error:
-        print(f"flowlog: {error}", file=sys.stderr)
-        return error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
     except Exception as error:
-        # Python's own status for a fault of ours is 1, which means wrong use here.
-        print(trace(error), end="", file=sys.stderr)
-        return StorageError.exit_status
+        return RunLog().failed(error)
     rows = [("basis", *ASKED, "confidence"), *((one.basis, *(str(one.shares[asked]) for asked in ASKED), told(one)) for one in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print("\n".join("  ".join(map(str.rjust, row, widths)) for row in rows))

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-from pathlib import Path
-from typing import Any
 
 import jsonschema
-import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from stored import rows
 
-ROOT = Path(__file__).parents[2]
 CHECKED = 500
-
-
-@pytest.fixture(scope="module")
-def export() -> Any:
-    """The job's `main`."""
-    spec = importlib.util.spec_from_file_location("export_ocsf", ROOT / "jobs" / "export_ocsf.py")
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    return job.main
 
 
 def test_a_day_as_ocsf(spark, days, export, tmp_path, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -19,7 +18,6 @@ from flowlog_udfs.catalog import TABLES
 from flowlog_udfs.command import main as flowlog
 from flowlog_udfs.pseudonyms import Pseudonyms
 
-ROOT = Path(__file__).parents[2]
 KEY = b"a key of this test, 32 bytes long or more"
 NAMED = re.compile(
     r".*(_addr|_address|srcaddr|dstaddr|account_id|accounts|vpc_id|vpc_ids|subnet_id|instance_id|interface_id|interfaces|nat_id|flow_log_id|finding_id)"
@@ -59,15 +57,6 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_bytes(KEY)
     path.chmod(0o600)
     return path
-
-
-@pytest.fixture(scope="module")
-def export() -> Any:
-    """The job's `main`."""
-    spec = importlib.util.spec_from_file_location("export_ocsf", ROOT / "jobs" / "export_ocsf.py")
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    return job.main
 
 
 def test_no_name_of_the_day_is_in_the_copy_of_its_report(days, key, tmp_path, capsys):
