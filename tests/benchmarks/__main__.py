@@ -11,16 +11,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from flowlog_udfs.engines import ENGINES
 from tests.benchmarks.days import DAY, TINY_RECORDS, sample_day
+from tests.benchmarks.engines import ROOT, pythons, runner
 from tests.benchmarks.measure import Cost, run_and_measure
-
-ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
@@ -33,30 +31,24 @@ def main() -> int:
     parser.add_argument("--until", default="total_subnet_bytes", metavar="STEP", help="the last step that is run (default: %(default)s)")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="what computes (default: %(default)s)")
     given = parser.parse_args()
-    runner = _runner(given.engine)
+    started = runner(given.engine, pythons()[given.engine])
     with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
         logs = given.logs or Path(scratch, "logs")
         tiny, whole = (sample_day(logs, records) for records in (TINY_RECORDS, given.records))
         runs: dict[Path, list[Cost]] = {tiny.source: [], whole.source: []}
         for number in range(given.rounds):
             for source in runs:
-                cost = _run_day(runner, source, Path(scratch, "warehouse"), given)
+                cost = _run_day(started, source, Path(scratch, "warehouse"), given)
                 runs[source].append(cost)
                 print(f"round {number + 1}  {source.name:>10} records  {cost}", flush=True)
         _report(whole.records - tiny.records, runs[tiny.source], runs[whole.source])
     return 0
 
 
-def _runner(engine: str) -> list[str]:
-    if engine == "spark":
-        return ["spark-submit", "--properties-file", "conf/spark-local.conf"]
-    return [subprocess.run([ROOT / ".ci" / "sail"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()]
-
-
-def _run_day(runner: list[str], source: Path, warehouse: Path, given: argparse.Namespace) -> Cost:
+def _run_day(started: list[str], source: Path, warehouse: Path, given: argparse.Namespace) -> Cost:
     shutil.rmtree(warehouse, ignore_errors=True)
     options = ["--source", source, "--warehouse", warehouse, "--day", DAY, "--table-format", given.table_format, "--until", given.until]
-    return run_and_measure([*runner, "jobs/run_day.py", *map(str, options), "--engine", given.engine], ROOT)
+    return run_and_measure([*started, "jobs/run_day.py", *map(str, options), "--engine", given.engine], ROOT)
 
 
 def _report(records: int, tiny: list[Cost], whole: list[Cost]) -> None:

@@ -16,14 +16,14 @@ import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
 
 from tests.benchmarks.agreement import compare
 from tests.benchmarks.days import DAY, TINY_RECORDS, SampleDay, sample_day
-from tests.benchmarks.engines import ENGINES, ROOT, Engine, peers_python, versions
+from tests.benchmarks.engines import ENGINES, ROOT, Engine, pythons, versions
 from tests.benchmarks.figures import FORMAT_NAMES, Figure, Section, page
 from tests.benchmarks.machine import cores, load, machine
 from tests.benchmarks.measure import Cost, run_and_measure
@@ -42,17 +42,16 @@ class Comparison:
 
     engines: tuple[Engine, ...]
     tasks: tuple[str, ...]
-    rounds: int
-    python: str
+    pythons: Mapping[str, str]
     scratch: Path
     faults: list[str] = field(default_factory=list)
 
-    def section(self, form: str, tiny: SampleDay, whole: SampleDay, smallest: bool) -> Section:
+    def section(self, form: str, tiny: SampleDay, whole: SampleDay, rounds: int, smallest: bool) -> Section:
         """Run all engines on a tiny and a whole day, every round in the same order."""
         runs: dict[str, Runs] = {"tiny": defaultdict(list), "whole": defaultdict(list)}
         agreed: list[str] = []
         reasons = self._left_out(form, smallest)
-        for number in range(self.rounds):
+        for number in range(rounds):
             for task in (*self.tasks, "floor"):
                 here = [one for one in self.engines if task in one.tasks(self.tasks) and (one.name, task) not in reasons]
                 for engine in (one for one in here if not (one.once and number)):
@@ -92,7 +91,7 @@ class Comparison:
                 runs[size][engine.name, task].append(done[0])
                 continue
             shutil.rmtree(output, ignore_errors=True)
-            cost = run_and_measure(engine.command(same, day.source, output, DAY, self.python), ROOT)
+            cost = run_and_measure(engine.command(same, day.source, output, DAY, self.pythons), ROOT)
             runs[size][engine.name, task].append(cost)
             print(f"round {number + 1}  {task}  {engine.name:<16} {day.records:>11,} records  {cost}", flush=True)
 
@@ -120,21 +119,22 @@ def main() -> int:
     given = _arguments()
     engines = tuple(engine for engine in ENGINES if engine.name in given.peers)
     sizes = sorted(round(millions * 1e6) for millions in given.records)
+    rounds = [given.rounds[min(number, len(given.rounds) - 1)] for number in range(len(sizes))]
     began, busy = datetime.now(timezone.utc), load()
     with tempfile.TemporaryDirectory(prefix="flowlog-compare-") as scratch:
-        comparison = Comparison(engines, tuple(given.tasks), given.rounds, peers_python(), Path(scratch, "output"))
+        comparison = Comparison(engines, tuple(given.tasks), pythons(), Path(scratch, "output"))
         logs = given.logs or Path(scratch, "logs")
         sections = []
         for form in given.formats:
             tiny = sample_day(logs, TINY_RECORDS, form)
-            for size in sizes:
+            for size, often in zip(sizes, rounds, strict=True):
                 print(f"{size:,} records, {FORMAT_NAMES[form]}", flush=True)
-                sections.append(comparison.section(form, tiny, sample_day(logs, size, form), size == sizes[0]))
-        told = versions(engines, comparison.python)
+                sections.append(comparison.section(form, tiny, sample_day(logs, size, form), often, size == sizes[0]))
+        told = versions(engines, comparison.pythons)
     if comparison.faults:
         print("\n".join(["the engines do not give the same numbers; nothing is written", *comparison.faults]), file=sys.stderr)
         return 1
-    preface, notes = _preface(began.date(), busy, told, given.rounds, engines[0].name), _notes(engines)
+    preface, notes = _preface(began.date(), busy, told, min(rounds), engines[0].name), _notes(engines)
     tasks = [*given.tasks, *(["floor"] if any(engine.floor for engine in engines) else [])]
     given.results.write_text(page(preface, sections, [engine.name for engine in engines], tasks, notes), encoding="utf-8")
     print(f"written: {given.results}")
@@ -146,7 +146,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=float, nargs="+", default=[1], metavar="MILLIONS", help="sizes of the days (default: 1)")
     parser.add_argument("--formats", nargs="+", choices=list(FORMAT_NAMES), default=["announcement"])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each engine does each task (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, nargs="+", default=[3], help="how often each engine does each task: for each size, from the smallest"
+    )
     parser.add_argument("--peers", nargs="+", choices=names, default=names, help="the engines (default: all)")
     parser.add_argument("--tasks", nargs="+", choices=("a", "b", "c", "d"), default=["a", "b", "c", "d"])
     parser.add_argument("--logs", type=Path, help="folder that keeps the sample logs for the next time")
@@ -154,14 +156,15 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _preface(day: date, busy: float, told: dict[str, str], rounds: int, first: str) -> list[str]:
+def _preface(day: date, busy: float, told: dict[str, str], fewest: int, first: str) -> list[str]:
     return [
         "Written by `make bench`; not edited by hand. `tests/benchmarks/peers/__init__.py` says what each task computes.",
         f"{day}, {machine()}, load {busy:.1f} before the first run. {', '.join(f'{name} {version}' for name, version in told.items())}.",
-        f"Medians of {rounds} {'round' if rounds == 1 else 'rounds'}, engines in turn, each run a process of its own. CPU is that of the "
-        "whole process tree. CPU and wall time are those beyond start-up, which is what a day of 24,000 records costs and stands apart; "
-        "where a day costs no more than that, it is said. Peak memory is the most that all processes held at once, what they share counted "
-        f"for each. Ratios below 1 are cheaper than {first}." + (_ROUGH if rounds < FAIR_ROUNDS or busy > cores() else ""),
+        "Medians of as many runs as are told, engines in turn, each run a process of its own. CPU is that of the whole process tree. CPU "
+        "and wall time are those beyond start-up, which is what a day of 24,000 records costs and stands apart; where a day costs no more "
+        "than that, it is said. Peak memory is the most that all processes held at once, what they share counted for each; beside it, what "
+        f"the largest Python worker of a JVM held. Ratios below 1 are cheaper than {first}."
+        + (_ROUGH if fewest < FAIR_ROUNDS or busy > cores() else ""),
         "In the first round all tables are compared: a by a hash over all columns of its rows, b row by row, c connection by connection "
         "(ends, initiator, bytes and packets each way, records, times). Two differences are right, and counted below: where interfaces "
         "disagree at midnight on what is today's, flowlog keeps the sender's count unless another saw over 2 packets and 1 % more, and the "

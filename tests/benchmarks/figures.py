@@ -24,11 +24,15 @@ FORMAT_NAMES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """Medians of one engine's runs of one task. CPU and wall seconds are those beyond start-up, which is what a tiny day costs."""
+    """Medians of one engine's runs of one task. CPU and wall seconds are those beyond start-up, which is what a tiny day costs.
+
+    `worker_bytes` is the largest Python worker's of a JVM; 0 without one.
+    """
 
     cpu_per_million: float
     wall_seconds: float
     peak_bytes: int
+    worker_bytes: int
     startup_cpu: float
     startup_wall: float
     runs: int
@@ -39,7 +43,8 @@ class Figure:
         startup_cpu, startup_wall = (median(tiny, name) for name in ("cpu_seconds", "wall_seconds"))
         cpu = (median(whole, "cpu_seconds") - startup_cpu) / records * 1e6
         wall = median(whole, "wall_seconds") - startup_wall
-        return cls(cpu, wall, round(median(whole, "peak_bytes")), startup_cpu, startup_wall, len(whole))
+        peak, worker = (round(median(whole, name)) for name in ("peak_bytes", "worker_bytes"))
+        return cls(cpu, wall, peak, worker, startup_cpu, startup_wall, len(whole))
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def table(section: Section, engines: Sequence[str], tasks: Sequence[str]) -> str
         "wall s",
         f"× {first}",
         "peak MiB",
+        "worker MiB",
         "start-up CPU-s",
         "start-up s",
         "runs",
@@ -99,6 +105,7 @@ def table(section: Section, engines: Sequence[str], tasks: Sequence[str]) -> str
                 beyond_startup(found.wall_seconds, 1),
                 ratio(found.wall_seconds, base and base.wall_seconds),
                 f"{found.peak_bytes / 2**20:,.0f}",
+                f"{found.worker_bytes / 2**20:,.0f}" if found.worker_bytes else "",
                 f"{found.startup_cpu:.1f}",
                 f"{found.startup_wall:.1f}",
                 str(found.runs),

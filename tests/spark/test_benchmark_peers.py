@@ -10,7 +10,7 @@ import pytest
 
 from tests.benchmarks.agreement import compare
 from tests.benchmarks.days import DAY, SampleDay, sample_day
-from tests.benchmarks.engines import ENGINES, ROOT, Engine
+from tests.benchmarks.engines import ENGINES, ROOT, Engine, pythons
 
 pytestmark = pytest.mark.slow
 
@@ -19,13 +19,14 @@ FLOWLOG, *PEERS = (engine for engine in ENGINES if not engine.floor)
 
 
 @pytest.fixture(scope="module")
-def python() -> str:
-    """The Python of the peers' environment."""
-    built = subprocess.run([ROOT / ".ci" / "peers"], capture_output=True, text=True, timeout=900, check=False)
-    if built.returncode == 75:
-        pytest.skip("the peers' packages cannot be had")
-    assert built.returncode == 0, built.stderr
-    return built.stdout.strip()
+def environments() -> dict[str, str]:
+    """The Python of each engine's environment."""
+    try:
+        return pythons()
+    except RuntimeError as error:
+        if "status 75" in str(error):
+            pytest.skip("the packages of other engines cannot be had")
+        raise
 
 
 @pytest.fixture(scope="module", params=["announcement", "v5", "parquet"])
@@ -34,23 +35,23 @@ def day(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def warehouse(day: SampleDay, python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def warehouse(day: SampleDay, environments: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What flowlog makes of the day."""
-    return done(FLOWLOG, day, tmp_path_factory.mktemp("flowlog") / "warehouse", python)
+    return done(FLOWLOG, day, tmp_path_factory.mktemp("flowlog") / "warehouse", environments)
 
 
-def done(engine: Engine, day: SampleDay, output: Path, python: str) -> Path:
-    command = engine.command("d", day.source, output, DAY, python)
+def done(engine: Engine, day: SampleDay, output: Path, environments: dict[str, str]) -> Path:
+    command = engine.command("d", day.source, output, DAY, environments)
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
     return output
 
 
 @pytest.mark.parametrize("engine", PEERS, ids=lambda engine: engine.name)
-def test_gives_the_same_numbers_as_flowlog(engine: Engine, day: SampleDay, warehouse: Path, python: str, tmp_path: Path):
+def test_gives_the_same_numbers_as_flowlog(engine: Engine, day: SampleDay, warehouse: Path, environments: dict[str, str], tmp_path: Path):
     if day.source.name.endswith("parquet") and not engine.reads_parquet:
         pytest.skip("cannot read Parquet flow logs")
-    output = done(engine, day, tmp_path / "output", python)
+    output = done(engine, day, tmp_path / "output", environments)
     found = compare("d", FLOWLOG.tables("d", warehouse), engine.tables("d", output), day.columns, MIDNIGHT)
     assert found.faults == []
     assert len(found.said) == 3

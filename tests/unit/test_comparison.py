@@ -41,14 +41,14 @@ CONNECTION: Row = {
 
 
 def cost(cpu: float, wall: float, peak: int) -> Cost:
-    return Cost(cpu, wall, 0, 0, 0, peak)
+    return Cost(cpu, wall, peak // 2, 0, 0, peak)
 
 
 def test_a_figure_is_the_median_beyond_startup():
     tiny = [cost(10, 5, 1), cost(12, 6, 1), cost(50, 7, 1)]
     whole = [cost(20, 9, 300), cost(16, 8, 100), cost(90, 20, 200)]
     found = Figure.of(tiny, whole, 2_000_000)
-    assert found == Figure(cpu_per_million=4.0, wall_seconds=3.0, peak_bytes=200, startup_cpu=12, startup_wall=6, runs=3)
+    assert found == Figure(4.0, 3.0, peak_bytes=200, worker_bytes=100, startup_cpu=12, startup_wall=6, runs=3)
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_what_startup_hides_is_no_figure():
 
 def test_the_table_has_a_row_for_each_task_and_engine_and_says_why_one_is_missing():
     figures = {
-        ("flowlog", "a"): Figure(4.0, 8.0, 1 << 30, 20.0, 10.0, 3),
-        ("duckdb", "a"): Figure(1.0, 2.0, 256 << 20, 0.2, 0.3, 3),
+        ("flowlog", "a"): Figure(4.0, 8.0, 1 << 30, 300 << 20, 20.0, 10.0, 3),
+        ("duckdb", "a"): Figure(1.0, 2.0, 256 << 20, 0, 0.2, 0.3, 3),
     }
     section = Section("announcement", 1_000_000, 26_000_000, figures, ["a: 9 rows"], {("slow", "a"): "too slow"})
     assert table(section, ["flowlog", "duckdb", "slow", "other"], ["a"]).splitlines()[2:] == [
-        "| a | flowlog | 4.00 | 1.00 | 8.0 | 1.00 | 1,024 | 20.0 | 10.0 | 3 |",
-        "| a | duckdb | 1.00 | 0.25 | 2.0 | 0.25 | 256 | 0.2 | 0.3 | 3 |",
-        "| a | slow | too slow | | | | | | | |",
+        "| a | flowlog | 4.00 | 1.00 | 8.0 | 1.00 | 1,024 | 300 | 20.0 | 10.0 | 3 |",
+        "| a | duckdb | 1.00 | 0.25 | 2.0 | 0.25 | 256 |  | 0.2 | 0.3 | 3 |",
+        "| a | slow | too slow | | | | | | | | |",
     ]
     text = page(["Machine."], [section], ["flowlog", "duckdb"], ["a"], ["A note."])
     assert text.startswith(
@@ -81,9 +81,12 @@ def test_the_table_has_a_row_for_each_task_and_engine_and_says_why_one_is_missin
     assert text.endswith("All tables agree:\n\n- a: 9 rows\n")
 
 
+PYTHONS = dict.fromkeys(("spark", "sail", "peers"), "python")
+
+
 def test_every_engine_has_a_command_without_this_machines_paths_in_its_name():
     for engine in ENGINES:
-        command = engine.command("d", Path("source"), Path("output"), MIDNIGHT.date(), "python")
+        command = engine.command("d", Path("source"), Path("output"), MIDNIGHT.date(), PYTHONS)
         assert command[0] in ("python", "spark-submit")
         assert "source" in command and "output" in command
 
@@ -194,14 +197,14 @@ TINY, WHOLE = (SampleDay(Path(name), records, 1, ()) for name, records in (("tin
 
 
 def compare_engines(tasks: str, form: str, rounds: int, smallest: bool, tmp_path: Path) -> Section:
-    comparison = comparing.Comparison(ENGINES, tuple(tasks), rounds, "python", tmp_path)
-    return comparison.section(form, TINY, WHOLE, smallest)
+    comparison = comparing.Comparison(ENGINES, tuple(tasks), PYTHONS, tmp_path)
+    return comparison.section(form, TINY, WHOLE, rounds, smallest)
 
 
 def test_every_engine_runs_a_tiny_and_a_whole_day_in_every_round(ran: list[str], tmp_path: Path):
     section = compare_engines("abcd", "announcement", 2, True, tmp_path)
     assert ran.count("duckdb") == ran.count("plain_spark") == 2 * 4 * 2
-    assert ran.count("run_day") == 2 * 3 * 2  # b and d are one command
+    assert ran.count("run_day") == 2 * 2 * 3 * 2  # on Spark and on Sail; b and d are one command
     assert ran.count("flowlogs_reader") == 4 * 2  # slow: one round
     assert ran.count("inflate") == 2 * 2
     assert section.figures["flowlog", "b"] == section.figures["flowlog", "d"]
@@ -212,7 +215,7 @@ def test_every_engine_runs_a_tiny_and_a_whole_day_in_every_round(ran: list[str],
 def test_a_single_task_runs_alone(ran: list[str], tmp_path: Path):
     section = compare_engines("b", "announcement", 1, False, tmp_path)
     assert {task for _, task in section.figures} == {"b", "floor"}
-    assert ran.count("run_day") == 2
+    assert ran.count("run_day") == 2 * 2
     assert section.reasons == {("flowlogs-reader", "b"): "too slow: only the smallest day"}
 
 
