@@ -61,7 +61,7 @@ class Engine:
 ENGINES = (
     # Totals of subnets rest on who owns each end, so the way to them is the whole day.
     Engine("flowlog", ("flowlog", "pyspark"), "spark", same_as={"b": "d"}),
-    Engine("flowlog on Sail", ("flowlog", "pysail"), "sail", same_as={"b": "d"}),
+    Engine("flowlog-sail", ("flowlog", "pysail"), "sail", same_as={"b": "d"}),
     Engine("duckdb", ("duckdb",)),
     Engine("polars", ("polars",)),
     Engine("chdb", ("chdb", "chdb-core")),
