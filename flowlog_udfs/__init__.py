@@ -18,7 +18,7 @@ __all__ = ["read_flow_logs"]
 def __getattr__(name: str) -> Any:
     """What notebooks use, imported when it is first asked for."""
     if name == "read_flow_logs":
-        from flowlog_udfs.ingest import read_flow_logs
+        from flowlog_udfs.selection import read_flow_logs
 
         return read_flow_logs
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,10 +12,11 @@ from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.counts import ingest_counts, initiation_counts, report_counts, totals_counts, translation_counts
 from flowlog_udfs.day_arguments import DayArguments, Step
 from flowlog_udfs.errors import DayLimitError
-from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day, list_source
+from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day
 from flowlog_udfs.initiation import attribute_day
 from flowlog_udfs.ledger import versions
 from flowlog_udfs.reporting import is_standing, provisional_note, report_day, stale_note
+from flowlog_udfs.selection import list_source
 from flowlog_udfs.summary import ingest_summary, initiation_summary, report_summary, totals_summary, translation_summary
 from flowlog_udfs.totals import total_day
 from flowlog_udfs.translation import map_day

@@ -15,7 +15,6 @@ from flowlog_udfs.config import Config, load_config
 from flowlog_udfs.counts import Count
 from flowlog_udfs.engines import ENGINES
 from flowlog_udfs.errors import UsageError
-from flowlog_udfs.ingest import Selection
 from flowlog_udfs.inventory import Inventory, load_inventory
 from flowlog_udfs.key_lists import refuse_wrong_keys
 from flowlog_udfs.keys import open_source
@@ -23,6 +22,7 @@ from flowlog_udfs.notices import Notices
 from flowlog_udfs.peers import AwsRanges
 from flowlog_udfs.policy.loading import load_policy
 from flowlog_udfs.policy.model import Policy
+from flowlog_udfs.selection import Selection
 from flowlog_udfs.services import load_services
 from flowlog_udfs.tables import Warehouse
 

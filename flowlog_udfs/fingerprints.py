@@ -23,6 +23,14 @@ _HEX = 15
 
 
 @dataclass(frozen=True)
+class Compared:
+    """How rows are compared: without some columns, and with rows that are alike but for the `summed` ones added up."""
+
+    without: Sequence[str] = ()
+    summed: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """Rows, and the digest of them all in hexadecimal."""
 
@@ -30,24 +38,22 @@ class Fingerprint:
     digest: str
 
 
-def fingerprint(spark: SparkSession, warehouse: Warehouse, table: Table, day: date, without: Sequence[str] = ()) -> Fingerprint:
-    """That of a table's day, some columns left out."""
+def fingerprint(spark: SparkSession, warehouse: Warehouse, table: Table, day: date, how: Compared) -> Fingerprint:
+    """That of a table's day."""
     from pyspark.sql import functions as F
 
-    hashes = _row_hashes(spark, warehouse, table, day, without)
+    hashes = _row_hashes(spark, warehouse, table, day, how)
     pieces = (F.conv(F.substring("hash", 1 + lane * _HEX, _HEX), 16, 10).cast("decimal(38,0)") for lane in range(_LANES))
     (found,) = hashes.agg(F.count("*"), *(F.sum(piece) for piece in pieces)).collect()
     return Fingerprint(found[0], "".join(f"{int(lane or 0) % (1 << 60):015x}" for lane in found[1:]))
 
 
-def differences(
-    spark: SparkSession, warehouses: tuple[Warehouse, Warehouse], table: Table, day: date, without: Sequence[str] = ()
-) -> tuple[int, int]:
+def differences(spark: SparkSession, warehouses: tuple[Warehouse, Warehouse], table: Table, day: date, how: Compared) -> tuple[int, int]:
     """How many rows only the first warehouse has of a table's day, and how many only the second."""
     from pyspark.sql import functions as F
 
     first, second = (
-        _row_hashes(spark, one, table, day, without).withColumn("sign", F.lit(sign)) for one, sign in zip(warehouses, (1, -1), strict=True)
+        _row_hashes(spark, one, table, day, how).withColumn("sign", F.lit(sign)) for one, sign in zip(warehouses, (1, -1), strict=True)
     )
     surplus = first.unionByName(second).groupBy("hash").agg(F.sum("sign").alias("surplus"))
     lost, added = (F.coalesce(F.sum(F.when(sign * F.col("surplus") > 0, F.abs("surplus"))), F.lit(0)) for sign in (1, -1))
@@ -55,12 +61,15 @@ def differences(
     return found[0], found[1]
 
 
-def _row_hashes(spark: SparkSession, warehouse: Warehouse, table: Table, day: date, without: Sequence[str]) -> DataFrame:
+def _row_hashes(spark: SparkSession, warehouse: Warehouse, table: Table, day: date, how: Compared) -> DataFrame:
     from pyspark.sql import functions as F
 
+    fields = [field for field in table.schema if field.name not in how.without]
     rows = warehouse.read(spark, table, day)
-    columns = [_comparable(field) for field in table.schema if field.name not in without]
-    text = F.to_json(F.struct(*columns), {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"})
+    if how.summed:
+        alike = [field.name for field in fields if field.name not in how.summed]
+        rows = rows.groupBy(*alike).agg(*(F.sum(name).alias(name) for name in how.summed))
+    text = F.to_json(F.struct(*map(_comparable, fields)), {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"})
     return rows.select(F.sha2(text, 256).alias("hash"))
 
 

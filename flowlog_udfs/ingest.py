@@ -1,7 +1,7 @@
 """One day from the prefix tree to tables `objects`, `records`, `records_tgw`, `rejects` and `coverage`.
 
-The driver lists, plans and cuts the objects into tasks of even size. Each task reads its objects once (`objects.read_object`), writes part
-files and hands back one row per object and per file. The driver checks that every line is accounted for and replaces the day in each table.
+Each task of the source's objects (`selection.py`) reads them once (`objects.read_object`), writes part files and hands back one row per
+object and per file. The driver checks that every line is accounted for and replaces the day in each table.
 """
 
 from __future__ import annotations
@@ -9,31 +9,27 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 import flowlog_udfs
 from flowlog_udfs.checks import broken_limit, reconcile, refuse_denied
 from flowlog_udfs.config import Config
 from flowlog_udfs.coverage import COVERAGE_TABLE, SIGHTINGS, coverage, handed_back, misfiled, sightings, summed
-from flowlog_udfs.errors import DayLimitError, ObjectError
-from flowlog_udfs.exchange import Kernel, even_tasks, run_tasks, task_items
-from flowlog_udfs.formats import LogFormat, plan_formats
+from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.inventory import Inventory
-from flowlog_udfs.key_lists import known_day
-from flowlog_udfs.keys import DayScope, FlowLogKey, ListedObject, Listing, list_day, open_source
-from flowlog_udfs.objects import FAILED, LISTED_COLUMNS, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
+from flowlog_udfs.objects import FAILED, OBJECT_COLUMNS, REJECT_COLUMNS, Chunk, ObjectRow, ReadPlan, read_object
 from flowlog_udfs.parts import PartFile, PartWriter
 from flowlog_udfs.records import RECORDS, RECORDS_TGW, SKIPPING_COLUMNS
-from flowlog_udfs.storage import Storage, StoredObject
-from flowlog_udfs.tables import Table, Warehouse, logical_schema
+from flowlog_udfs.selection import Selection, in_tasks, prepare
+from flowlog_udfs.storage import Storage
+from flowlog_udfs.tables import Table, Warehouse
 
 OBJECTS = Table("objects", OBJECT_COLUMNS, ("flow_log_id", "published_at", "status"))
 RECORDS_TABLE = Table("records", RECORDS, SKIPPING_COLUMNS)
@@ -45,13 +41,8 @@ HELD_BYTES = 192 << 20
 """Bytes of one object's rows and rejects that are held back until it is known to be whole; a larger object gets part files of its own."""
 HELD_SIGHTINGS = 256
 """Tables of sightings that a task holds before it adds them up."""
-SMALLEST_TASK_BYTES = 4 << 20
-OBJECT_BYTES = 64 << 10
-"""What an object weighs beside its bytes: to open and parse an empty one takes as long as so many bytes of a large one."""
 EARLIEST_FILED = timedelta(days=-1)
 """A row can be filed under the day before its own when clocks disagree, never earlier; later, without limit."""
-
-_LISTED_VALUES = attrgetter(*(f"stored.{one.name}" for one in fields(StoredObject)), *(f"key.{one.name}" for one in fields(FlowLogKey)))
 
 _OUTCOME = pa.schema(
     [
@@ -62,21 +53,6 @@ _OUTCOME = pa.schema(
     ]
 )
 """What a task hands back: a row per object, a row per part file, and what it saw of each interface in each hour."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which part of a source to read; empty sets take all that is found. `keys` is the list that tells its objects, None for a listing.
-
-    `only` are the keys of objects to read of those that are found, None for all.
-    """
-
-    source: str
-    day: date
-    accounts: frozenset[str] = frozenset()
-    regions: frozenset[str] = frozenset()
-    keys: str | None = None
-    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,10 +94,10 @@ def ingest_day(
     Past a limit of `[ingest]` only `objects`, `rejects` and `coverage` are replaced and `broken_limit` says why. Raises `DayLimitError` for
     an empty listing, which replaces nothing, and `ReconciliationError` when counts do not agree, which replaces nothing either.
     """
-    storage, listing, plan = _prepare(selection, config, also=held_elsewhere(warehouse, selection.day))
+    storage, listing, plan = prepare(selection, config, also=held_elsewhere(warehouse, selection.day))
     warehouse.prove_writable()
     task = partial(_ingest_task, storage=storage, warehouse=warehouse, plan=plan)
-    outcomes = _in_tasks(spark, listing, config.ingest.task_bytes, task, _OUTCOME).toArrow()
+    outcomes = in_tasks(spark, listing, config.ingest.task_bytes, task, _OUTCOME).toArrow()
 
     objects = sorted((ObjectRow.from_dict(row) for row in outcomes.column("object").to_pylist() if row), key=lambda row: row.key)
     parts: dict[str, list[PartFile]] = defaultdict(list)
@@ -151,18 +127,6 @@ def ingest_day(
     return Ingested(objects, listing.skipped, reasons, inputs, broken, config.ingest.late_hours, listing.taken_at, newest)
 
 
-def read_flow_logs(spark: SparkSession, source: str, day: date, config: Config | None = None) -> DataFrame:
-    """The day's VPC flow log records straight from a source, with the columns of table `records`; no table is read or written.
-
-    For notebooks: lazily evaluated, so each action reads the source again. Rows that are rejects, and objects that cannot be read whole,
-    are left out; `ingest_day` is what accounts for them. Raises `DayLimitError` when there is nothing to read.
-    """
-    config = config or Config()
-    storage, listing, plan = _prepare(Selection(source, day), config)
-    rows_of = partial(_record_batches, storage=storage, plan=plan)
-    return _in_tasks(spark, listing, config.ingest.task_bytes, rows_of, RECORDS)
-
-
 def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
     """Keys of objects that runs of other days read and found to hold rows of `day`."""
     parts = [key for d, key in warehouse.part_keys(OBJECTS) if d != day and d >= day + EARLIEST_FILED]
@@ -171,39 +135,6 @@ def held_elsewhere(warehouse: Warehouse, day: date) -> frozenset[str]:
         held = pc.map_lookup(rows.column("other_days"), pa.scalar(day), "first")
         found.update(rows.column("key").filter(held.is_valid()).to_pylist())
     return frozenset(found)
-
-
-def list_source(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing]:
-    """The source, and what it holds of the day, `also` these keys; raises `UsageError` for a folder that is not there."""
-    storage, prefix = open_source(selection.source)
-    scope = DayScope(prefix, selection.day, config.ingest.late_hours, selection.accounts, selection.regions, also)
-    listing = known_day(selection.keys, storage, scope) if selection.keys else list_day(storage, scope)
-    if selection.only is not None:
-        listing = replace(listing, objects=tuple(one for one in listing.objects if one.stored.key in selection.only))
-    return storage, listing
-
-
-def _prepare(selection: Selection, config: Config, also: frozenset[str] = frozenset()) -> tuple[Storage, Listing, ReadPlan]:
-    storage, listing = list_source(selection, config, also)
-    if not listing.objects:
-        raise DayLimitError(
-            f"{selection.keys or selection.source}: no flow log objects for {selection.day}; nothing was replaced. "
-            "Check the day, --account and --region, and that the source holds AWSLogs/"
-        )
-    formats = plan_formats(storage, listing.objects, config.formats)
-    cloudwatch_format = LogFormat.parse(config.ingest.cloudwatch_format)
-    return storage, listing, ReadPlan(selection.day, formats, cloudwatch_format, config.ingest.max_object_bytes)
-
-
-def _in_tasks(spark: SparkSession, listing: Listing, task_bytes: int, kernel: Kernel, out: pa.Schema) -> DataFrame:
-    """The listed objects through `kernel`, in tasks of even size; lazily."""
-    tasks = _even_tasks(listing.objects, task_bytes)
-    return run_tasks(spark, task_items(tasks, _LISTED_VALUES, LISTED_COLUMNS), kernel, out)
-
-
-def _even_tasks(objects: Sequence[ListedObject], task_bytes: int) -> list[list[ListedObject]]:
-    in_order = sorted(objects, key=attrgetter("stored.key"))
-    return even_tasks(in_order, lambda one: one.stored.size_bytes + OBJECT_BYTES, heaviest=task_bytes, smallest=SMALLEST_TASK_BYTES)
 
 
 def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehouse: Warehouse, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
@@ -238,19 +169,6 @@ def _ingest_task(batches: Iterable[pa.RecordBatch], *, storage: Storage, warehou
     outcomes += shared.close()
     outcomes += [{"seen": row} for row in summed(seen).to_pylist()]
     yield from pa.Table.from_pylist(outcomes, _OUTCOME).to_batches()
-
-
-def _record_batches(batches: Iterable[pa.RecordBatch], *, storage: Storage, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
-    """A task of `read_flow_logs`: each whole object's records."""
-    for batch in batches:
-        for listed in batch.to_pylist():
-            try:
-                chunks = list(read_object(storage, ObjectRow(**listed), plan))
-            except ObjectError:
-                continue
-            for chunk in chunks:
-                if chunk.rows is not None and not chunk.is_tgw:
-                    yield from chunk.rows.cast(logical_schema(RECORDS)).to_batches()
 
 
 class _Parts:

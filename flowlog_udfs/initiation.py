@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 import flowlog_udfs
-from flowlog_udfs.agreement import agreed_inputs
+from flowlog_udfs.agreement import agreed_inputs, attributed
 from flowlog_udfs.analysis import Whole, clued, knowledge, midnight_of, partition_hashes, prepare, scopes_of, work_out
 from flowlog_udfs.attribution import Carried, Hashes
 from flowlog_udfs.carried import CARRIES, carries, received
@@ -135,7 +135,7 @@ def attribute_day(
             by_basis[row["basis"]] += row["connections"]
             by_state[row["state"]] += row["connections"]
     origin = read.origin(CONNECTIONS_TABLE, day - timedelta(days=1))
-    carried_from = origin.inputs if origin else None
+    carried_from = attributed(origin.inputs) if origin else None
     inputs = f"{ingested}/{day_digest(objects, config, inventory, carried_from)}"
     parts[INTERFACES_TABLE.name] = warehouse.write_rows(INTERFACES_TABLE, day, presence(surveyed, found, logs))
     for table in (TALLIES_TABLE, LEGS_TABLE, INTERFACES_TABLE, CONNECTIONS_TABLE):

@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.agreement import agreed_inputs
+from flowlog_udfs.agreement import agreed_inputs, attributed
 from flowlog_udfs.compliance import JUDGED_TABLES, JUDGEMENT_TABLES, Judged, day_rows, days_before, judge_day
 from flowlog_udfs.config import Config
 from flowlog_udfs.connections import CONNECTIONS_TABLE
@@ -177,7 +177,7 @@ def provisional_note(warehouse: Warehouse, day: date, read: Collection[str], lat
 def stale_note(warehouse: Warehouse, day: date) -> str | None:
     """Whether the day before was worked out anew since this day leaned on it."""
     today, yesterday = (warehouse.origin(CONNECTIONS_TABLE, one) for one in (day, day - timedelta(days=1)))
-    if yesterday is None or yesterday.inputs == (today and today.carried_from):
+    if yesterday is None or attributed(yesterday.inputs) == (today and today.carried_from):
         return None
     return f"{day - timedelta(days=1)} was worked out anew after this day, which leans on it; run this day again."
 

@@ -168,8 +168,10 @@ class Seen:
         high, low = self.ends.packed
         groups, ranges = self.vantage.subnet_ranges
         group = np.array([groups.get(one.place["subnet_id"], -1) for one in self.interfaces], np.int64)[who]
-        outside = ranges.match(high[here], low[here], group) < 0
-        return np.where(group >= 0, outside, self._is_owned_by_others(who, here) | self._too_far(here, there))[place]
+        outside = np.where(group >= 0, ranges.match(high[here], low[here], group) < 0, self._too_far(here, there))
+        asked = np.flatnonzero((group < 0) & ~outside)
+        outside[asked] = self._is_owned_by_others(who[asked], here[asked])
+        return outside[place]
 
     def _is_owned_by_others(self, who: Ints, address: Ints) -> Flags:
         owners, words = self.vantage.owners, self.ends.words.to_pylist()

@@ -56,7 +56,7 @@ INITIATED_BY = ("local", "remote", "unknown")
 BY_LOCAL, BY_REMOTE, BY_UNKNOWN = range(len(INITIATED_BY))
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
-_SUMS = ("bytes", "packets", "records", "connections_started")
+SUMS = ("bytes", "packets", "records", "connections_started")
 TALLIES = pa.schema(
     [
         ("hour", pa.int64()),  # Unix seconds, null without times
@@ -68,7 +68,7 @@ TALLIES = pa.schema(
         ("subnet_bucket", _TEXT),
         ("connection_bucket", _TEXT),
         ("connection_id", pa.int64()),  # only of what may be the target leg of a load balancer
-        *((name, pa.int64()) for name in _SUMS),
+        *((name, pa.int64()) for name in SUMS),
     ]
 )
 TALLIES_TABLE = Table("tallies", TALLIES, ("subnet_bucket", "connection_bucket"))
@@ -146,10 +146,10 @@ def _place(interfaces: list[Interface], name: str, who: Ints) -> pa.DictionaryAr
 
 def merged(tables: Sequence[pa.Table]) -> pa.Table:
     """Tables of `TALLIES` added up to one."""
-    keys = TALLIES.names[: -len(_SUMS)]
+    keys = TALLIES.names[: -len(SUMS)]
     plain = [pa.table({f.name: one.column(f.name).cast(pa.string() if f.type == _TEXT else f.type) for f in TALLIES}) for one in tables]
-    grouped = pa.concat_tables(plain or [TALLIES.empty_table()]).group_by(keys).aggregate([(name, "sum") for name in _SUMS])
-    columns = [grouped.column(f"{field.name}_sum" if field.name in _SUMS else field.name) for field in TALLIES]
+    grouped = pa.concat_tables(plain or [TALLIES.empty_table()]).group_by(keys).aggregate([(name, "sum") for name in SUMS])
+    columns = [grouped.column(f"{field.name}_sum" if field.name in SUMS else field.name) for field in TALLIES]
     return pa.table([column.cast(field.type) for column, field in zip(columns, TALLIES, strict=True)], schema=TALLIES)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.agreement import agreed_inputs
+from flowlog_udfs.agreement import MARKED, agreed_inputs
 from flowlog_udfs.columns import Ints, equals, shared_codes, texts
 from flowlog_udfs.connections import CONNECTIONS_TABLE, NAT_LEGS
 from flowlog_udfs.errors import DayLimitError
@@ -50,7 +50,8 @@ def map_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime)
     read = warehouse.pinned()
     if not read.has_day(CONNECTIONS_TABLE, day):
         raise DayLimitError(f"{day}: table connections has no such day; run attribute_initiators first")
-    inputs = agreed_inputs(read, day, (LEGS_TABLE, CONNECTIONS_TABLE))
+    agreed_inputs(read, day, (LEGS_TABLE, CONNECTIONS_TABLE))
+    inputs, _ = read.origin(LEGS_TABLE, day) or ("", None)
     _, carried_from = read.origin(CONNECTIONS_TABLE, day) or ("", None)
     groups = row_groups(read, LEGS_TABLE, day)
     outcome = _mapped(spark, warehouse, day, groups) if groups else _OUTCOME.empty_table()
@@ -61,6 +62,8 @@ def map_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime)
         elif row["method"]:
             by_method[row["method"]] += row["mappings"]
     marks = outcome.select(MARKS.names).filter(outcome.column("connection").is_valid())
+    if marks.num_rows and inputs:
+        inputs += f"/{MARKED}"
     warehouse.replace_day(NAT_MAPPINGS_TABLE, day, parts, inputs=inputs, now=now)
     if marks.num_rows:
         rewritten = _mark(spark, warehouse, day, row_groups(read, CONNECTIONS_TABLE, day), marks)

@@ -18,8 +18,8 @@ from flowlog_udfs.catalog import TABLES
 from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.delta import Origin
 from flowlog_udfs.errors import DayLimitError, ReconciliationError, one_line
-from flowlog_udfs.fingerprints import Fingerprint, differences, fingerprint
-from flowlog_udfs.ingest import OBJECTS, held_elsewhere, list_source
+from flowlog_udfs.fingerprints import Compared, Fingerprint, differences, fingerprint
+from flowlog_udfs.ingest import OBJECTS, held_elsewhere
 from flowlog_udfs.ledger import report_at, versions
 from flowlog_udfs.leftovers import VERIFYING
 from flowlog_udfs.maintenance import EVIDENCE
@@ -29,7 +29,9 @@ from flowlog_udfs.policy.assessments import ASSESSMENTS_TABLE
 from flowlog_udfs.policy.findings import FINDINGS_TABLE
 from flowlog_udfs.policy.trends import EXTERNAL_PEERS_TABLE
 from flowlog_udfs.report.document import GROWING
+from flowlog_udfs.selection import list_source
 from flowlog_udfs.tables import Table, Warehouse
+from flowlog_udfs.tallies import SUMS, TALLIES_TABLE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -39,8 +41,13 @@ if TYPE_CHECKING:
 JUDGED = (FINDINGS_TABLE.name, ASSESSMENTS_TABLE.name, EXTERNAL_PEERS_TABLE.name)
 """Tables that depend on the policy."""
 NOT_COMPARED = (*EVIDENCE, OCSF_TABLE.name)
-OF_STORAGE = ("etag", "last_modified")
-"""Columns of `objects` that tell where an object lies, not what is in it: of a copy they are others, its SHA-256 is the same."""
+HOW = {
+    # Where an object lies is not what is in it: of a copy the SHA-256 is the same.
+    OBJECTS.name: Compared(without=("etag", "last_modified")),
+    # Each task adds up its own records, and another machine cuts the work otherwise.
+    TALLIES_TABLE.name: Compared(summed=SUMS),
+}
+"""How a table is compared, if not by its rows as they are."""
 SHOWN_OBJECTS = 5
 
 
@@ -148,11 +155,11 @@ def _compared(spark: SparkSession, warehouse: Warehouse, beside: Warehouse, argu
         table = entry.table
         if table.name in NOT_COMPARED or not beside.has_day(table, day) or (table.name in JUDGED and not same_policy):
             continue
-        without = OF_STORAGE if table is OBJECTS else ()
-        before, now = (fingerprint(spark, one, table, day, without) for one in (warehouse, beside))
+        how = HOW.get(table.name, Compared())
+        before, now = (fingerprint(spark, one, table, day, how) for one in (warehouse, beside))
         lines.append(_line(table.name, before, now))
         if before != now:
-            lost, added = differences(spark, (warehouse, beside), table, day, without)
+            lost, added = differences(spark, (warehouse, beside), table, day, how)
             lines[-1] += f"; {lost:,} only stored, {added:,} only worked out"
             different.append(table.name)
     if same_policy and beside.has_day(FINDINGS_TABLE, day):

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.benchmarks.agreement import Tables
 
 ROOT = Path(__file__).parents[2]
+ON_SPARK = ("spark-submit", "--properties-file", "conf/spark-local.conf")
 _UNTIL = {"a": "ingest_records", "c": "attribute_initiators", "d": "total_subnet_bytes"}
 
 
@@ -88,7 +89,7 @@ def _built(environment: str) -> str:
 
 def runner(engine: str, python: str) -> list[str]:
     """What runs a job of flowlog's on Spark or on Sail; `python` is that of Sail's environment."""
-    return ["spark-submit", "--properties-file", "conf/spark-local.conf"] if engine == "spark" else [python]
+    return [*ON_SPARK] if engine == "spark" else [python]
 
 
 def versions(engines: tuple[Engine, ...], environments: Mapping[str, str]) -> dict[str, str]:

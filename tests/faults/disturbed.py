@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from flowlog_udfs import ingest, scan
+from flowlog_udfs import scan, selection
 from flowlog_udfs.cli import run_steps
 from flowlog_udfs.day import STEPS, remaining
 from flowlog_udfs.sample import SampleRequest, make_sample
@@ -62,7 +62,7 @@ def arguments(source: object, warehouse: object, *options: object, day: date = D
 
 def run(spark: SparkSession, given: Sequence[str]) -> tuple[int, list[str]]:
     """A whole day in this process, cut into tasks as `day_in_two_tasks.py` does: its exit status, and what it complains of."""
-    cut = patch.object(ingest, "SMALLEST_TASK_BYTES", 1), patch.object(scan, "SMALLEST_ROWS", 1)
+    cut = patch.object(selection, "SMALLEST_TASK_BYTES", 1), patch.object(scan, "SMALLEST_ROWS", 1)
     with cut[0], cut[1], redirect_stderr(StringIO()) as told, redirect_stdout(StringIO()):
         status = run_steps("test", STEPS, lambda: spark, given, remaining=remaining)
     return status, complaints(told.getvalue())

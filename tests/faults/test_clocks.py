@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 from disturbed import DAY, Sources, arguments, run, seen, tables_seen, unlike
 
-from flowlog_udfs import ingest
+from flowlog_udfs import selection
 from flowlog_udfs.arguments import STEP_NAMES
 from flowlog_udfs.cli import parse_days
 from flowlog_udfs.day import STEPS, remaining
@@ -84,7 +84,7 @@ def test_objects_that_arrive_while_the_day_is_run(
             shutil.copy2(sources.all / path, arriving / path)
         return plan_formats(*given)
 
-    monkeypatch.setattr(ingest, "plan_formats", plan)
+    monkeypatch.setattr(selection, "plan_formats", plan)
     given = arguments(arriving, warehouse)
     [asked] = parse_days("", given, STEP_NAMES)
     for number in range(len(portions)):

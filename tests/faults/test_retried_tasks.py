@@ -28,11 +28,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.group_ops import PandasGroupedOpsMixin
 from pyspark.sql.pandas.map_ops import PandasMapOpsMixin
 
-from flowlog_udfs import ingest, scan
+from flowlog_udfs import scan, selection
 from flowlog_udfs.cli import run_steps
 from flowlog_udfs.day import STEPS
 
-ingest.SMALLEST_TASK_BYTES = scan.SMALLEST_ROWS = 1
+selection.SMALLEST_TASK_BYTES = scan.SMALLEST_ROWS = 1
 FAULT, MARKS = FAULT_AND_MARKS
 numbers = count()
 

@@ -19,9 +19,10 @@ import pytest
 from flowlog_udfs.blocks import blocks, inflate
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.formats import DEFAULT_FORMAT
-from flowlog_udfs.ingest import _LISTED_VALUES, _ingest_task
+from flowlog_udfs.ingest import _ingest_task
 from flowlog_udfs.keys import ListedObject, parse_key
 from flowlog_udfs.objects import LISTED_COLUMNS, ObjectRow, ReadPlan, read_object
+from flowlog_udfs.selection import LISTED_VALUES
 from flowlog_udfs.storage import StoredObject
 from flowlog_udfs.tables import Warehouse
 
@@ -81,7 +82,7 @@ def read_bomb(name: str, gib: int, limit: int) -> tuple[ObjectRow, float, float]
     storage = One(lambda: (member for times, member in members for _ in range(times)))
     size = sum(times * len(member) for times, member in members)
     listed = ListedObject(StoredObject(KEY, "", size, datetime(2026, 3, 10, tzinfo=timezone.utc)), parse_key(KEY))
-    values = zip(_LISTED_VALUES(listed), LISTED_COLUMNS, strict=True)
+    values = zip(LISTED_VALUES(listed), LISTED_COLUMNS, strict=True)
     batch = pa.record_batch([pa.array([value], kind.type) for value, kind in values], LISTED_COLUMNS)
     plan = ReadPlan(date(2026, 3, 10), {"fl-1": DEFAULT_FORMAT}, DEFAULT_FORMAT, limit)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()

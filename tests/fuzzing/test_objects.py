@@ -20,9 +20,10 @@ from fuzzing.gzip_and_parquet import parquet_object, text_object
 
 from flowlog_udfs.columns import total
 from flowlog_udfs.formats import DEFAULT_FORMAT, plan_formats
-from flowlog_udfs.ingest import _LISTED_VALUES, _WRITTEN_BY_TASKS, _ingest_task
+from flowlog_udfs.ingest import _WRITTEN_BY_TASKS, _ingest_task
 from flowlog_udfs.keys import ListedObject, parse_key
 from flowlog_udfs.objects import LISTED_COLUMNS, ObjectRow, ReadPlan
+from flowlog_udfs.selection import LISTED_VALUES
 from flowlog_udfs.storage import StoredObject
 from flowlog_udfs.tables import Warehouse
 
@@ -58,7 +59,7 @@ def try_task(number: int) -> Counter[str]:
     now = datetime(2026, 3, 10, 0, 6, tzinfo=timezone.utc)
     listed = [ListedObject(StoredObject(key, "", len(bucket[key]), now), parse_key(key)) for key in sorted(bucket)]
     plan = ReadPlan(date(2026, 3, 10), plan_formats(bucket, listed, {}), DEFAULT_FORMAT, 1 << 30)
-    columns = zip(*map(_LISTED_VALUES, listed), strict=True)
+    columns = zip(*map(LISTED_VALUES, listed), strict=True)
     batch = pa.record_batch(
         [pa.array(list(column), kind.type) for column, kind in zip(columns, LISTED_COLUMNS, strict=True)], LISTED_COLUMNS
     )

@@ -15,10 +15,9 @@ from logtree import DAY
 from running import ROOT, NastyRun, standalone_cluster, submit
 from stored import TABLES, rows
 
-from flowlog_udfs import ingest
 from flowlog_udfs.config import Config
-from flowlog_udfs.ingest import Selection
 from flowlog_udfs.sample import SampleRequest, make_sample
+from flowlog_udfs.selection import Selection, even_object_tasks, prepare
 from flowlog_udfs.storage import FolderStorage
 
 pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="is about a cluster of Spark's")]
@@ -116,8 +115,8 @@ def test_planning_reads_one_header_for_each_flow_log(many_objects: dict[int, Pat
     for number, source in many_objects.items():
         asked.clear()
         tracemalloc.start()
-        _, listing, plan = ingest._prepare(Selection(str(source), DAY), Config())
-        tasks = ingest._even_tasks(listing.objects, Config().ingest.task_bytes)
+        _, listing, plan = prepare(Selection(str(source), DAY), Config())
+        tasks = even_object_tasks(listing.objects, Config().ingest.task_bytes)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         flow_logs = {listed.key.flow_log_id for listed in listing.objects}

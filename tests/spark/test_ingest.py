@@ -17,9 +17,10 @@ from flowlog_udfs.blocks import BLOCK_BYTES
 from flowlog_udfs.config import Config
 from flowlog_udfs.exchange import task_items
 from flowlog_udfs.formats import LogFormat, plan_formats
-from flowlog_udfs.ingest import LISTED_COLUMNS, Selection
 from flowlog_udfs.keys import FlowLogKey, ListedObject
+from flowlog_udfs.objects import LISTED_COLUMNS
 from flowlog_udfs.records import RECORDS, to_records
+from flowlog_udfs.selection import LISTED_VALUES, Selection, even_object_tasks, prepare
 from flowlog_udfs.storage import StoredObject
 from flowlog_udfs.tables import Warehouse
 
@@ -89,8 +90,8 @@ def large_object(tree: LogTree, published: str, lines: int, *, cut: int = 0) -> 
 
 def ingest_in_this_process(source: Path, warehouse: Path) -> tuple[dict[str, dict], dict[str, list[dict]]]:
     """One task over all objects: the rows of `objects` by key, and the part files by table."""
-    storage, listing, plan = ingest._prepare(Selection(str(source), DAY), Config())
-    listed = task_items([listing.objects], ingest._LISTED_VALUES, LISTED_COLUMNS).drop_columns("task")
+    storage, listing, plan = prepare(Selection(str(source), DAY), Config())
+    listed = task_items([listing.objects], LISTED_VALUES, LISTED_COLUMNS).drop_columns("task")
     task = ingest._ingest_task(listed.to_batches(), storage=storage, warehouse=Warehouse.open(str(warehouse)), plan=plan)
     outcomes = pa.Table.from_batches(task).to_pylist()
     objects = {outcome["object"]["key"]: outcome["object"] for outcome in outcomes if outcome["object"]}
@@ -134,21 +135,21 @@ def listed(number: int, size: int) -> ListedObject:
 
 def test_tasks_are_even_and_always_the_same():
     objects = [listed(number, 1_000_000 + 7_919 * number % 999_983) for number in range(2_000)]
-    tasks = ingest._even_tasks(objects, 128 << 20)
+    tasks = even_object_tasks(objects, 128 << 20)
     sizes = [sum(one.stored.size_bytes for one in task) for task in tasks]
     assert sum(map(len, tasks)) == 2_000
     assert max(sizes) <= 128 << 20
     assert max(sizes) - min(sizes) <= 2_000_000
-    assert ingest._even_tasks(list(reversed(objects)), 128 << 20) == tasks
+    assert even_object_tasks(list(reversed(objects)), 128 << 20) == tasks
 
 
 def test_many_small_objects_are_not_one_task():
     """Opening an object costs whatever its size, so objects without bytes have weight too."""
-    tasks = ingest._even_tasks([listed(number, 100) for number in range(20_000)], 128 << 20)
+    tasks = even_object_tasks([listed(number, 100) for number in range(20_000)], 128 << 20)
     assert max(map(len, tasks)) <= (128 << 20) // ingest.OBJECT_BYTES
     # Few tiny objects are one task per core at the most, and never more tasks than objects.
-    assert len(ingest._even_tasks([listed(1, 10), listed(2, 10)], 128 << 20)) == 1
-    assert len(ingest._even_tasks([listed(number, 1 << 30) for number in range(3)], 128 << 20)) == 3
+    assert len(even_object_tasks([listed(1, 10), listed(2, 10)], 128 << 20)) == 1
+    assert len(even_object_tasks([listed(number, 1 << 30) for number in range(3)], 128 << 20)) == 3
 
 
 def test_memory_does_not_grow_with_the_number_of_small_objects(tmp_path):

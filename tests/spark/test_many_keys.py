@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from flowlog_udfs import ingest
+from flowlog_udfs import selection
 from flowlog_udfs.exchange import task_items
 from flowlog_udfs.formats import DEFAULT_FORMAT, plan_formats
 from flowlog_udfs.key_lists import KeyEvent, add_events, known_day
@@ -71,8 +71,8 @@ def planned(bucket: CountingBucket, tell: Callable[[CountingBucket], Listing]) -
     tracemalloc.start()
     listing = tell(bucket)
     formats = plan_formats(bucket, listing.objects, {})
-    tasks = ingest._even_tasks(listing.objects, 128 << 20)
-    items = task_items(tasks, ingest._LISTED_VALUES, LISTED_COLUMNS)
+    tasks = selection.even_object_tasks(listing.objects, 128 << 20)
+    items = task_items(tasks, selection.LISTED_VALUES, LISTED_COLUMNS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(formats) == FLOW_LOGS
@@ -112,7 +112,7 @@ def test_every_object_reaches_one_task(spark):
         yield pa.RecordBatch.from_pydict({"objects": pa.array([sum(batch.num_rows for batch in batches)], pa.int64())})
 
     listing = list_day(CountingBucket.of(200_000), SCOPE)
-    made = ingest._in_tasks(spark, listing, 1 << 30, counted, pa.schema([("objects", pa.int64())]))
+    made = selection.in_tasks(spark, listing, 1 << 30, counted, pa.schema([("objects", pa.int64())]))
     counts = made.toArrow().column("objects").to_pylist()
     assert sum(counts) == len(listing.objects)
     assert max(counts) - min(counts) < 0.1 * max(counts)

@@ -16,8 +16,9 @@ from stored import TABLES, all_rows, log_entries, part_files, rows, visible_file
 from flowlog_udfs import delta
 from flowlog_udfs.config import Config
 from flowlog_udfs.errors import StorageError
-from flowlog_udfs.ingest import RECORDS_TABLE, Selection, ingest_day
+from flowlog_udfs.ingest import RECORDS_TABLE, ingest_day
 from flowlog_udfs.records import RECORDS
+from flowlog_udfs.selection import Selection
 from flowlog_udfs.tables import Table, Warehouse
 
 FORMATS = pytest.mark.parametrize("table_format", ["delta", "parquet"])

@@ -10,9 +10,9 @@ from pyspark.sql import functions as F
 from running import NastyRun, RunDay, submit
 from stored import TABLES, all_rows, in_order, rows
 
-from flowlog_udfs import engines
+from flowlog_udfs import engines, read_flow_logs
 from flowlog_udfs.fields import FIELDS, TGW_FIELDS
-from flowlog_udfs.ingest import RECORDS_TABLE, read_flow_logs
+from flowlog_udfs.ingest import RECORDS_TABLE
 from flowlog_udfs.tables import Warehouse
 
 OBJECTS = [

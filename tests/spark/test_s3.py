@@ -16,7 +16,7 @@ from logtree import COUNTS, DAY, NEXT_DAY, RECORDS, LogTree, at, nasty_day, row
 from running import NastyRun, RunDay, submit
 from stored import TABLES, all_rows, rows
 
-from flowlog_udfs import engines, ingest
+from flowlog_udfs import engines, selection
 from flowlog_udfs.formats import plan_formats
 from flowlog_udfs.ingest import RECORDS_TABLE, REJECTS
 from flowlog_udfs.tables import Warehouse
@@ -118,7 +118,7 @@ def test_objects_that_vanish_or_change_after_the_listing(bucket: str, run: RunDa
         tree.text("10T0015", [row(at("10T00:11:00"))] * 2)
         return plan_formats(*arguments)
 
-    monkeypatch.setattr(ingest, "plan_formats", disturbed_plan)
+    monkeypatch.setattr(selection, "plan_formats", disturbed_plan)
     (tmp_path / "flowlog.toml").write_text("[ingest]\nmax_failed_share = 0.9\n")
     assert run(f"s3://{bucket}/logs", tmp_path / "tables", "--config", str(tmp_path / "flowlog.toml")) == 0
     failed = {row["key"]: row["error"] for row in rows(tmp_path / "tables", "objects") if row["error"]}

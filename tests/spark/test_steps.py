@@ -117,6 +117,23 @@ def test_a_second_run_gives_the_same_rows(spark, tmp_path):
     assert len({json.dumps(commit.get(delta.INPUTS_KEY)) for commit in log_entries(tmp_path / "tables", "connections", "commitInfo")}) == 1
 
 
+def test_connections_that_were_attributed_anew_need_their_marks(spark, tmp_path, capsys):
+    case = Case(GOLDEN / "nat" / "balancer-that-keeps-the-client")
+    (before,) = run_case(spark, case, tmp_path)
+    inventory = ["--inventory", tmp_path / "inventory.json"] if (tmp_path / "inventory.json").exists() else []
+
+    def step(*names: str) -> int:
+        return run(spark, tmp_path / "logs", tmp_path / "tables", case.days[0].day, *inventory, steps={name: STEPS[name] for name in names})
+
+    assert Warehouse.open(str(tmp_path / "tables")).origin(CONNECTIONS_TABLE, case.days[0].day).inputs.endswith("/marked")
+    assert step("attribute_initiators") == 0
+    capsys.readouterr()
+    assert step("total_subnet_bytes") == 3
+    assert "tables connections and nat_mappings are of different runs" in capsys.readouterr().err
+    assert step("map_nat", "total_subnet_bytes") == 0
+    assert {name: rows(tmp_path / "tables", name) for name in RESULTS} == before
+
+
 def test_a_sample_day_of_all_kinds_of_traffic_is_right(spark, tmp_path):
     logs, tables = tmp_path / "logs", tmp_path / "tables"
     make_sample(SampleRequest(str(logs), date(2026, 3, 10), connections=6_000, streams=False))

@@ -9,10 +9,12 @@ import pytest
 
 from flowlog_udfs import ledger
 from flowlog_udfs.agreement import agreed_inputs
+from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.errors import LostRaceError, StorageError
 from flowlog_udfs.ingest import OBJECTS, RECORDS_TABLE
 from flowlog_udfs.run_log import RunLog, _reason
 from flowlog_udfs.tables import Table, Warehouse
+from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
 DAY, NOW = date(2026, 3, 10), datetime(2026, 3, 12, tzinfo=timezone.utc)
 RUN = dict.fromkeys(name for name in ledger.RUNS.names if name not in ("version", "published_at", "superseded_by"))
@@ -38,6 +40,17 @@ def test_tables_of_different_runs_do_not_agree(warehouse: Warehouse):
     assert agreed_inputs(warehouse, DAY, tables) == "one/more"
     replace(warehouse, OBJECTS, "one-and-a-half")
     with pytest.raises(StorageError, match=r"^2026-03-10: tables objects and records are of different runs.*; run the day again$"):
+        agreed_inputs(warehouse, DAY, tables)
+
+
+def test_connections_that_lost_their_marks_do_not_agree(warehouse: Warehouse):
+    tables = (RECORDS_TABLE, CONNECTIONS_TABLE, NAT_MAPPINGS_TABLE)
+    for table, inputs in zip(tables, ("one", "one/more/marked", "one/more/marked"), strict=True):
+        replace(warehouse, table, inputs)
+    assert agreed_inputs(warehouse, DAY, tables) == "one/more/marked"
+    replace(warehouse, CONNECTIONS_TABLE, "one/more")
+    assert agreed_inputs(warehouse, DAY, (RECORDS_TABLE, CONNECTIONS_TABLE)) == "one/more"
+    with pytest.raises(StorageError, match=r"^2026-03-10: tables connections and nat_mappings are of different runs"):
         agreed_inputs(warehouse, DAY, tables)
 
 
