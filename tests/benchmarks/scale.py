@@ -2,8 +2,8 @@
 
 A day of 30 million records is put together from samples of 3 million with seeds of their own, and run to its totals. Their networks have
 the same addresses, so that the ends of a connection do not find each other: it has 20 times the connections of a sample, not 10 times.
-Printed are CPU seconds of the whole process tree and the peak memory of the largest worker, of the JVM and of the driver, beside those of one
-sample: a worker's memory must not grow with the day. Fails when a worker passes `WORKER_BYTES`. (Spark's own limit of a worker is one of
+Printed are CPU seconds of the whole process tree and the peak memory of the largest worker, of the JVM and of the driver, beside those of
+one sample: a worker's memory must not grow with the day. Fails when a worker passes `WORKER_BYTES`. (Spark's own limit of a worker is of
 address space, of which Arrow's allocator reserves far more than it uses.)
 """
 

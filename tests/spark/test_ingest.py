@@ -12,7 +12,7 @@ from logtree import DAY, V2, LogTree, at, packed, row
 from running import RunDay
 from stored import part_files, rows
 
-from flowlog_udfs import ingest
+from flowlog_udfs import ingest, selection
 from flowlog_udfs.blocks import BLOCK_BYTES
 from flowlog_udfs.config import Config
 from flowlog_udfs.exchange import task_items
@@ -42,7 +42,7 @@ def test_objects_that_vanish_or_change_after_the_listing(run: RunDay, tree: LogT
         tree.text("10T0010", [row(at("10T00:06:00"))] * 2, mark=301)
         return plan_formats(*arguments)
 
-    monkeypatch.setattr(ingest, "plan_formats", disturbed_plan)
+    monkeypatch.setattr(selection, "plan_formats", disturbed_plan)
     assert run(tmp_path / "logs", tmp_path / "tables") == 0
     failed = {row["key"]: row["error"] for row in rows(tmp_path / "tables", "objects") if row["status"] == "failed"}
     assert failed == {
@@ -146,7 +146,7 @@ def test_tasks_are_even_and_always_the_same():
 def test_many_small_objects_are_not_one_task():
     """Opening an object costs whatever its size, so objects without bytes have weight too."""
     tasks = even_object_tasks([listed(number, 100) for number in range(20_000)], 128 << 20)
-    assert max(map(len, tasks)) <= (128 << 20) // ingest.OBJECT_BYTES
+    assert max(map(len, tasks)) <= (128 << 20) // selection.OBJECT_BYTES
     # Few tiny objects are one task per core at the most, and never more tasks than objects.
     assert len(even_object_tasks([listed(1, 10), listed(2, 10)], 128 << 20)) == 1
     assert len(even_object_tasks([listed(number, 1 << 30) for number in range(3)], 128 << 20)) == 3
