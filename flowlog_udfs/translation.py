@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.agreement import MARKED, agreed_inputs
+from flowlog_udfs.agreement import MARKED, agreed_inputs, attributed
 from flowlog_udfs.columns import Ints, equals, shared_codes, texts
 from flowlog_udfs.connections import CONNECTIONS_TABLE, NAT_LEGS
 from flowlog_udfs.errors import DayLimitError
@@ -50,8 +50,7 @@ def map_day(spark: SparkSession, warehouse: Warehouse, day: date, now: datetime)
     read = warehouse.pinned()
     if not read.has_day(CONNECTIONS_TABLE, day):
         raise DayLimitError(f"{day}: table connections has no such day; run attribute_initiators first")
-    agreed_inputs(read, day, (LEGS_TABLE, CONNECTIONS_TABLE))
-    inputs, _ = read.origin(LEGS_TABLE, day) or ("", None)
+    inputs = attributed(agreed_inputs(read, day, (LEGS_TABLE, CONNECTIONS_TABLE)))
     _, carried_from = read.origin(CONNECTIONS_TABLE, day) or ("", None)
     groups = row_groups(read, LEGS_TABLE, day)
     outcome = _mapped(spark, warehouse, day, groups) if groups else _OUTCOME.empty_table()

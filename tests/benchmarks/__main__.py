@@ -17,7 +17,7 @@ from pathlib import Path
 
 from flowlog_udfs.engines import ENGINES
 from tests.benchmarks.days import DAY, TINY_RECORDS, sample_day
-from tests.benchmarks.engines import ROOT, pythons, runner
+from tests.benchmarks.engines import ROOT, python_of, runner
 from tests.benchmarks.figures import median
 from tests.benchmarks.measure import Cost, run_and_measure
 
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--until", default="total_subnet_bytes", metavar="STEP", help="the last step that is run (default: %(default)s)")
     parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="what computes (default: %(default)s)")
     given = parser.parse_args()
-    started = runner(given.engine, pythons()[given.engine])
+    started = runner(given.engine, python_of(given.engine))
     with tempfile.TemporaryDirectory(prefix="flowlog-bench-") as scratch:
         logs = given.logs or Path(scratch, "logs")
         tiny, *days = (sample_day(logs, records) for records in (TINY_RECORDS, *sorted(given.records)))

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.benchmarks.agreement import compare
 from tests.benchmarks.days import DAY, TINY_RECORDS, SampleDay, sample_day
-from tests.benchmarks.engines import ENGINES, ROOT, Engine, pythons, versions
+from tests.benchmarks.engines import ENGINES, ROOT, Engine, python_of, versions
 from tests.benchmarks.figures import FORMAT_NAMES, Figure, Section, page
 from tests.benchmarks.machine import cores, load, machine
 from tests.benchmarks.measure import Cost, run_and_measure
@@ -122,9 +122,10 @@ def main() -> int:
     rounds = [given.rounds[min(number, len(given.rounds) - 1)] for number in range(len(sizes))]
     tasks = [*given.tasks, *(["floor"] if any(engine.floor for engine in engines) else [])]
     with tempfile.TemporaryDirectory(prefix="flowlog-compare-") as scratch:
-        comparison = Comparison(engines, tuple(given.tasks), pythons(), Path(scratch, "output"))
+        pythons = {name: python_of(name) for name in {engine.environment for engine in engines}}
+        comparison = Comparison(engines, tuple(given.tasks), pythons, Path(scratch, "output"))
         logs = given.logs or Path(scratch, "logs")
-        told = versions(engines, comparison.pythons)
+        told = versions(engines, pythons)
         preface, notes, sections = _preface(told, min(rounds), engines[0].name), _notes(engines), []
         for form in given.formats:
             tiny = sample_day(logs, TINY_RECORDS, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,12 +76,10 @@ ENGINES = (
 """In the order of the tables; each is compared with the first."""
 
 
-def pythons() -> dict[str, str]:
-    """The Python of each environment; those of peers and of Sail are made where missing. Raises `RuntimeError` if one cannot."""
-    return {"spark": "python", **{name: _built(name) for name in ("sail", "peers")}}
-
-
-def _built(environment: str) -> str:
+def python_of(environment: str) -> str:
+    """The Python of an environment; those of peers and of Sail are made where missing. Raises `RuntimeError` if one cannot be had."""
+    if environment == "spark":
+        return "python"
     built = subprocess.run([ROOT / ".ci" / environment], capture_output=True, text=True, check=False)
     if built.returncode:
         raise RuntimeError(f".ci/{environment}: status {built.returncode}\n{built.stderr[-2000:]}")
@@ -100,7 +99,7 @@ def versions(engines: tuple[Engine, ...], environments: Mapping[str, str]) -> di
         which = environments[engine.environment]
         told = subprocess.run([which, "-c", ask, *engine.packages], capture_output=True, text=True, check=True).stdout.split()
         found |= dict(zip(engine.packages, told, strict=True))
-    found["Python"] = subprocess.run([environments["peers"], "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    found["Python"] = platform.python_version()
     java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
     found["Java"] = java.split('"')[1]
     return found

@@ -35,8 +35,8 @@ def main() -> int:
         costs = {parts: _run(_day(logs, parts), Path(scratch, "tables")) for parts in (1, given.parts)}
     few, many = costs[1], costs[given.parts]
     print(f"CPU for {given.parts} times the records: {many.cpu_seconds / few.cpu_seconds:.2f} times, start-up included")
-    worst = max(few.worker_bytes, many.worker_bytes)
-    print(f"largest worker: {many.worker_bytes / 2**20:,.0f} MiB, of {WORKER_BYTES / 2**20:,.0f} allowed")
+    worst = max(cost.worker_bytes for cost in costs.values())
+    print(f"largest worker: {worst / 2**20:,.0f} MiB of {WORKER_BYTES / 2**20:,.0f} allowed")
     return int(worst > WORKER_BYTES)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.benchmarks.agreement import compare
 from tests.benchmarks.days import DAY, SampleDay, sample_day
-from tests.benchmarks.engines import ENGINES, ROOT, Engine, pythons
+from tests.benchmarks.engines import ENGINES, ROOT, Engine, python_of
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ FLOWLOG, *PEERS = (engine for engine in ENGINES if not engine.floor)
 def environments() -> dict[str, str]:
     """The Python of each engine's environment."""
     try:
-        return pythons()
+        return {name: python_of(name) for name in {engine.environment for engine in (FLOWLOG, *PEERS)}}
     except RuntimeError as error:
         if "status 75" in str(error):
             pytest.skip("the packages of other engines cannot be had")
