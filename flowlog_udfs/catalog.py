@@ -14,7 +14,8 @@ from flowlog_udfs.fields import FIELDS, TGW_FIELDS, Field
 from flowlog_udfs.ingest import OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS
 from flowlog_udfs.initiation import LEGS_TABLE
 from flowlog_udfs.ledger import RUNS_TABLE, SIGNOFFS_TABLE
-from flowlog_udfs.ocsf.events import OCSF_TABLE
+from flowlog_udfs.ocsf.schema import MEANINGS as OCSF_MEANINGS
+from flowlog_udfs.ocsf.schema import OCSF_TABLE
 from flowlog_udfs.policy.assessments import ASSESSMENTS_TABLE
 from flowlog_udfs.policy.findings import FINDINGS_TABLE
 from flowlog_udfs.policy.trends import EXTERNAL_PEERS_TABLE
@@ -59,7 +60,7 @@ TABLES = (
     Entry(EXTERNAL_PEERS_TABLE, "peer on the internet of a sensitive segment", meanings.EXTERNAL_PEERS),
     Entry(RUNS_TABLE, "version of a day's report", meanings.RUNS),
     Entry(SIGNOFFS_TABLE, "decision of a reviewer on a version; rows are only ever added", meanings.SIGNOFFS),
-    Entry(OCSF_TABLE, "connection as an OCSF event, where it was exported (see docs/ocsf.md)", meanings.OCSF),
+    Entry(OCSF_TABLE, "connection as an OCSF event, where it was exported (see docs/ocsf.md)", OCSF_MEANINGS),
     Entry(LEGS_TABLE, "translator's view of a connection, of which pairs are made", meanings.NAT_LEGS),
     Entry(TALLIES_TABLE, "sum of records on their way into totals and account", meanings.TALLIES),
 )

@@ -1,4 +1,4 @@
-"""What each column of the tables that flowlog makes means, in one line; those of flow log fields are in `fields`."""
+"""What each column of the tables that flowlog makes means, in one line; `fields` has those of flow logs, `ocsf.schema` those of events."""
 
 from __future__ import annotations
 
@@ -247,37 +247,6 @@ SIGNOFFS = {
     "dispositions": "what was said of single findings, by finding_id",
     "ticket": "ticket of the review",
     "comment": "free text",
-}
-OCSF = {
-    "category_uid": "4",
-    "class_uid": "4001",
-    "activity_id": "6 traffic, 4 fail, 5 refuse",
-    "type_uid": "400100 and the activity",
-    "category_name": "Network Activity",
-    "class_name": "Network Activity",
-    "activity_name": "the activity in words",
-    "type_name": "class and activity in words",
-    "time": "first packet's interval begins, milliseconds since 1970",
-    "start_time": "the same",
-    "end_time": "last packet's interval ends, milliseconds since 1970",
-    "duration": "milliseconds between them",
-    "severity_id": "1",
-    "severity": "Informational",
-    "status_id": "1 success, 2 failure, 0 unknown",
-    "status": "the status in words",
-    "status_detail": "`state` of the connection",
-    "action_id": "1 allowed, 2 denied, 99 both, 0 unknown",
-    "action": "the action in words",
-    "disposition_id": "1 allowed, 2 blocked, 99 both, 0 unknown",
-    "disposition": "the disposition in words",
-    "is_src_dst_assignment_known": "whether anything tells who initiated",
-    "metadata": "schema version, product, profiles, and the event's id",
-    "cloud": "account and Region",
-    "connection_info": "ids, direction by who initiated, boundary, protocol",
-    "src_endpoint": "the initiator",
-    "dst_endpoint": "the responder",
-    "traffic": "accepted bytes and packets: out by the initiator, in by the responder",
-    "unmapped": "columns of `connections` for which OCSF has no attribute",
 }
 NAT_LEGS = {
     "connection": "`connection_id`",

@@ -24,7 +24,7 @@ from flowlog_udfs.ledger import report_at, versions
 from flowlog_udfs.leftovers import VERIFYING
 from flowlog_udfs.maintenance import EVIDENCE
 from flowlog_udfs.notices import Notices
-from flowlog_udfs.ocsf.events import OCSF_TABLE
+from flowlog_udfs.ocsf.schema import OCSF_TABLE
 from flowlog_udfs.policy.assessments import ASSESSMENTS_TABLE
 from flowlog_udfs.policy.findings import FINDINGS_TABLE
 from flowlog_udfs.policy.trends import EXTERNAL_PEERS_TABLE

@@ -20,10 +20,9 @@ import pyarrow.compute as pc
 from flowlog_udfs.addresses import is_ipv4, packed
 from flowlog_udfs.columns import Flags, Ints, codes, equals, numbers, shared_codes
 from flowlog_udfs.community_id import community_ids
+from flowlog_udfs.ocsf.schema import ENDPOINT, KEPT, NETWORK_ACTIVITY, VERSION
 from flowlog_udfs.pseudonyms import stands_for_ipv4
-from flowlog_udfs.tables import Table
 
-VERSION = "1.8.0"
 TRAFFIC, FAIL, REFUSE = 6, 4, 5
 ACTIVITIES = {
     "established": TRAFFIC,
@@ -52,88 +51,6 @@ PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51
 """IANA's keywords of the protocols that flow logs meet, as OCSF writes them: in lower case."""
 AWS_ACCOUNT = 10
 
-_ENDPOINT = pa.struct(
-    [
-        ("ip", pa.string()),
-        ("port", pa.int32()),
-        ("interface_uid", pa.string()),
-        ("instance_uid", pa.string()),
-        ("subnet_uid", pa.string()),
-        ("vpc_uid", pa.string()),
-        ("owner", pa.struct([("account", pa.struct([("uid", pa.string())]))])),
-        ("intermediate_ips", pa.list_(pa.string())),
-    ]
-)
-_TRAFFIC = ("bytes", "bytes_out", "bytes_in", "packets", "packets_out", "packets_in")
-_KEPT = (
-    *("basis", "confidence", "state", "verdict_by", "initiator_kind", "initiator_scope", "responder_scope", "nat_id", "nat_leg"),
-    *("rejected_bytes_sent", "rejected_bytes_received", "episode", "attempts", "reject_reason", "encryption_status", "traffic_class"),
-)
-"""Columns of `connections` that are kept by their own names."""
-_KINDS = {"confidence": pa.float64(), "episode": pa.int32(), "encryption_status": pa.int32()}
-_KINDS |= dict.fromkeys(("rejected_bytes_sent", "rejected_bytes_received", "attempts"), pa.int64())
-NETWORK_ACTIVITY = pa.schema(
-    [
-        *((name, pa.int32()) for name in ("category_uid", "class_uid", "activity_id")),
-        ("type_uid", pa.int64()),
-        *((name, pa.string()) for name in ("category_name", "class_name", "activity_name", "type_name")),
-        *((name, pa.int64()) for name in ("time", "start_time", "end_time", "duration")),
-        ("severity_id", pa.int32()),
-        ("severity", pa.string()),
-        ("status_id", pa.int32()),
-        ("status", pa.string()),
-        ("status_detail", pa.string()),
-        ("action_id", pa.int32()),
-        ("action", pa.string()),
-        ("disposition_id", pa.int32()),
-        ("disposition", pa.string()),
-        ("is_src_dst_assignment_known", pa.bool_()),
-        (
-            "metadata",
-            pa.struct(
-                [
-                    ("version", pa.string()),
-                    ("product", pa.struct([(name, pa.string()) for name in ("name", "vendor_name", "version")])),
-                    ("profiles", pa.list_(pa.string())),
-                    ("log_provider", pa.string()),
-                    ("log_name", pa.string()),
-                    ("uid", pa.string()),
-                ]
-            ),
-        ),
-        (
-            "cloud",
-            pa.struct(
-                [
-                    ("provider", pa.string()),
-                    ("region", pa.string()),
-                    ("account", pa.struct([("uid", pa.string()), ("type_id", pa.int32()), ("type", pa.string())])),
-                ]
-            ),
-        ),
-        (
-            "connection_info",
-            pa.struct(
-                [
-                    ("uid", pa.string()),
-                    ("community_uid", pa.string()),
-                    ("direction_id", pa.int32()),
-                    ("direction", pa.string()),
-                    ("boundary_id", pa.int32()),
-                    ("boundary", pa.string()),
-                    ("protocol_num", pa.int32()),
-                    ("protocol_name", pa.string()),
-                    ("protocol_ver_id", pa.int32()),
-                ]
-            ),
-        ),
-        ("src_endpoint", _ENDPOINT),
-        ("dst_endpoint", _ENDPOINT),
-        ("traffic", pa.struct([(name, pa.int64()) for name in _TRAFFIC])),
-        ("unmapped", pa.struct([(name, _KINDS.get(name, pa.string())) for name in _KEPT])),
-    ]
-)
-OCSF_TABLE = Table("ocsf_network_activity", NETWORK_ACTIVITY, ("time", "activity_id"))
 MAPPING_COLUMNS = ("nat_id", "nat_addr", "inside_addr", "inside_port", "remote_addr", "remote_port", "protocol")
 """What is needed of `nat_mappings`."""
 
@@ -186,7 +103,7 @@ def events(connections: pa.Table, mappings: pa.Table, regions: Mapping[str, str]
         "connection_info": _connection_info(rows, known, uid),
         **ends,
         "traffic": _traffic(rows),
-        "unmapped": _struct({name: _plain(rows, name) for name in _KEPT}, NETWORK_ACTIVITY.field("unmapped").type),
+        "unmapped": _struct({name: _plain(rows, name) for name in KEPT}, NETWORK_ACTIVITY.field("unmapped").type),
     }
     return pa.table([pa.chunked_array([pa.array(columns[one.name])]).cast(one.type) for one in NETWORK_ACTIVITY], schema=NETWORK_ACTIVITY)
 
@@ -262,7 +179,7 @@ _NONE: dict[str, Any] = {"inside_addr": "", "inside_port": -1, "remote_addr": ""
 
 def _endpoint(rows: pa.Table, end: str, through: pa.Array) -> pa.StructArray:
     account = _plain(rows, f"{end}_account_id")
-    owner = _ENDPOINT.field("owner").type
+    owner = ENDPOINT.field("owner").type
     uid = pa.StructArray.from_arrays([account], fields=list(owner.field("account").type), mask=account.is_null())
     columns = {
         "ip": _plain(rows, f"{end}_addr"),
@@ -274,7 +191,7 @@ def _endpoint(rows: pa.Table, end: str, through: pa.Array) -> pa.StructArray:
         "owner": pa.StructArray.from_arrays([uid], fields=list(owner), mask=account.is_null()),
         "intermediate_ips": through,
     }
-    return _struct(columns, _ENDPOINT)
+    return _struct(columns, ENDPOINT)
 
 
 def _traffic(rows: pa.Table) -> pa.StructArray:

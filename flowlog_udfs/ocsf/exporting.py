@@ -21,8 +21,9 @@ from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.exchange import BLOB_COLUMNS, blobs, exchange
 from flowlog_udfs.initiation import ROWS_PER_PARTITION
-from flowlog_udfs.ocsf.events import MAPPING_COLUMNS, OCSF_TABLE, events
+from flowlog_udfs.ocsf.events import MAPPING_COLUMNS, events
 from flowlog_udfs.ocsf.pseudonymous import pseudonymous
+from flowlog_udfs.ocsf.schema import OCSF_TABLE
 from flowlog_udfs.parts import PartFile
 from flowlog_udfs.presence import INTERFACES_TABLE
 from flowlog_udfs.pseudonyms import Pseudonyms

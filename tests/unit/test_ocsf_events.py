@@ -13,8 +13,9 @@ import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from flowlog_udfs.connections import CONNECTIONS
-from flowlog_udfs.ocsf.events import ACTIONS, ACTIVITIES, MAPPING_COLUMNS, OCSF_TABLE, VERSION, events
+from flowlog_udfs.ocsf.events import ACTIONS, ACTIVITIES, MAPPING_COLUMNS, events
 from flowlog_udfs.ocsf.exporting import without_nulls
+from flowlog_udfs.ocsf.schema import OCSF_TABLE, VERSION
 from flowlog_udfs.outcomes import STATES
 from flowlog_udfs.peers import PEER_SCOPES
 from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
