@@ -18,8 +18,8 @@ demo: setup ## make a day of sample logs and smaller days before it, run them wh
 	@flowlog demo --output demo --day $(DAY)
 demo-s3: setup-s3 ## the same against a real S3 API on this machine
 	@.ci/demo_s3 $(DAY)
-test: setup ## the test suite
-	@pytest
+test: setup ## the test suite, as two processes
+	@pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
 soak: setup-s3 ## the long form of the tests of faults and of bad input; prints the figures of docs/reliability.md

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import boto3
 import duckdb
@@ -52,6 +53,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FIGURES] = Counter()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Of several processes each hands its figures to the first."""
+    if (handed := getattr(session.config, "workeroutput", None)) is not None:
+        handed["tried"] = dict(session.config.stash[_FIGURES])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # One that died had none to hand.
+    node.config.stash[_FIGURES].update(getattr(node, "workeroutput", {}).get("tried", {}))
 
 
 @pytest.fixture(scope="session")
