@@ -28,6 +28,7 @@ from flowlog_udfs.legs import Gateways, find_legs
 from flowlog_udfs.observed import UNKNOWN_SIDE
 from flowlog_udfs.outcomes import outcomes
 from flowlog_udfs.overlap import covered, lives
+from flowlog_udfs.owners import Owners
 from flowlog_udfs.peers import AwsRanges, KnownAddress, PeerScopes
 from flowlog_udfs.services import PortRules
 from flowlog_udfs.sides import Seen, Vantage
@@ -148,6 +149,7 @@ def knowledge(
         servers=np.union1d(clues["servers"], servers),
         fan_in=clues["fan_in"],
         balanced=clues["balanced"],
+        owners=Owners.of([*vantage.survey.interfaces.values(), *vantage.survey.unlogged]),
         idle_seconds=config.idle_seconds,
         udp_idle_seconds=config.udp_idle_seconds,
     )
@@ -197,7 +199,7 @@ def work_out(observed: pa.Table, whole: Whole) -> WorkedOut:
     came_to = outcomes(done, whole.known)
     legs = find_legs(done, came_to, whole.interfaces, whole.middleboxes, whole.gateways, whole.known.balanced)
     return WorkedOut(
-        connections(done, came_to, whole.interfaces, (legs.nat_ids, legs.nat_legs)),
+        connections(done, came_to, whole.interfaces, whole.known.owners, (legs.nat_ids, legs.nat_legs)),
         legs.table,
         tallies.tally_connections(done, whole.interfaces, whole.known.balanced),
     )

@@ -35,6 +35,7 @@ from flowlog_udfs.interfaces import Interface
 from flowlog_udfs.observations import Watch, choose
 from flowlog_udfs.observed import UNKNOWN_SIDE, Rows
 from flowlog_udfs.overlap import at_the_edges
+from flowlog_udfs.owners import Owners
 from flowlog_udfs.protocols import UDP, is_tunnel
 from flowlog_udfs.services import EPHEMERAL_PORT, SIDE_A, WELL_KNOWN_PORT, PortRules
 from flowlog_udfs.services import PORT_ORDER as LOWER_PORT
@@ -72,7 +73,7 @@ class Knowledge:
 
     `servers` are ends (hash of network, address and port) proven to answer, `fan_in` ends (the same with the protocol) that several peers
     talked to, `balanced` clients' ends that a network load balancer was seen to serve. `may_show_answers`, `shows_every_flag` and `lives`
-    are of flow logs, by rank.
+    are of flow logs, by rank. `owners` knows addresses of interfaces that logged nothing, too.
     """
 
     interfaces: Mapping[str, Interface]
@@ -86,6 +87,7 @@ class Knowledge:
     servers: Hashes = field(default_factory=_no_hashes)
     fan_in: Hashes = field(default_factory=_no_hashes)
     balanced: Hashes = field(default_factory=_no_hashes)
+    owners: Owners = field(default_factory=Owners)
     idle_seconds: int = 350
     udp_idle_seconds: int = 180
 

@@ -20,9 +20,11 @@ from flowlog_udfs.initiators import BASES, BY_BOTH, BY_SYN_ACK, HI, UNKNOWN
 from flowlog_udfs.interfaces import Interface
 from flowlog_udfs.observed import RECEIVER, SENDER, UNKNOWN_SIDE
 from flowlog_udfs.outcomes import ACTIONS, CLOSED_BY, STATES, Outcomes
+from flowlog_udfs.owners import Owners
 from flowlog_udfs.peers import OWN_NETWORK, OWN_PUBLIC, PEER_SCOPES, SAME_SUBNET
 from flowlog_udfs.peers import UNKNOWN as UNKNOWN_SCOPE
 from flowlog_udfs.protocols import is_tunnel
+from flowlog_udfs.sorting import distinct
 from flowlog_udfs.tables import Table
 from flowlog_udfs.tcp_flags import closes
 from flowlog_udfs.verdicts import VERDICTS_BY
@@ -93,7 +95,9 @@ def connection_ids(done: Attributed) -> Ints:
     return mixed(done.rows.hashed[first], done.rows.episode[first]).view(np.int64)
 
 
-def connections(done: Attributed, came_to: Outcomes, interfaces: Mapping[str, Interface], nat: tuple[pa.Array, Ints]) -> pa.Table:
+def connections(
+    done: Attributed, came_to: Outcomes, interfaces: Mapping[str, Interface], owners: Owners, nat: tuple[pa.Array, Ints]
+) -> pa.Table:
     """One row of `CONNECTIONS` per episode; `nat` holds its `nat_id` and its leg as far as they are known without pairing legs."""
     rows, groups, answers = done.rows, done.groups, done.answers
     first = groups.starts
@@ -105,14 +109,15 @@ def connections(done: Attributed, came_to: Outcomes, interfaces: Mapping[str, In
     points = np.bincount(groups.ids[own][observers.starts], minlength=len(groups))
     there, back = came_to.way_there, came_to.way_back
     scopes = _scopes(done)
+    initiator, responder = np.where(flip, rows.hi[first], rows.lo[first]), np.where(flip, rows.lo[first], rows.hi[first])
     columns = {
-        "initiator_addr": texts(np.where(flip, rows.hi[first], rows.lo[first]), rows.addresses),
+        "initiator_addr": texts(initiator, rows.addresses),
         "initiator_port": _ports(np.where(flip, hi_port, lo_port)),
-        "responder_addr": texts(np.where(flip, rows.lo[first], rows.hi[first]), rows.addresses),
+        "responder_addr": texts(responder, rows.addresses),
         "responder_port": _ports(np.where(flip, lo_port, hi_port)),
         "protocol": _ports(protocol),
         "episode": rows.episode[first],
-        **_owners(done, came_to.sent, interfaces),
+        **_owner_columns(done, came_to.sent, interfaces, owners, {"initiator": initiator, "responder": responder}),
         "bytes_sent": there.octets,
         "bytes_received": back.octets,
         "packets_sent": there.packets,
@@ -151,26 +156,36 @@ def connections(done: Attributed, came_to: Outcomes, interfaces: Mapping[str, In
     return pa.table([_cast(columns[column.name], column.type) for column in CONNECTIONS], schema=CONNECTIONS)
 
 
-def _owners(done: Attributed, sent: Flags, interfaces: Mapping[str, Interface]) -> dict[str, pa.Array]:
-    """Whose each end is: what is known of the first interface, by name, that logged the end as its own; and who sits at the initiator."""
+def _owner_columns(
+    done: Attributed, sent: Flags, interfaces: Mapping[str, Interface], owners: Owners, ends: Mapping[str, Ints]
+) -> dict[str, pa.Array]:
+    """Whose each end is: the first interface, by name, that logged the end as its own, else the one that is known to own its address; and
+    who sits at the initiator.
+    """
     rows, groups = done.rows, done.groups
-    listed = [interfaces[name] for name in rows.observers.to_pylist()]
+    logged = [interfaces[name] for name in rows.observers.to_pylist()]
     result: dict[str, pa.Array] = {}
     for end, way in (("initiator", sent), ("responder", ~sent)):
         owns = ~rows.transit & ~rows.duplicate & ((way & (rows.side == SENDER)) | (~way & (rows.side == RECEIVER)))
-        none = len(rows.observers)
-        owner = groups.min(np.where(owns, rows.observer, none))
+        owner = groups.min(np.where(owns, rows.observer, len(logged)))
+        alone = np.flatnonzero(owner == len(logged))
+        (network, address), place = distinct(rows.network[groups.starts[alone]], ends[end][alone])
+        networks, addresses = (words.take(pa.array(one)) for words, one in ((rows.networks, network), (rows.addresses, address)))
+        found = owners.find(zip(networks.to_pylist(), addresses.to_pylist(), strict=True))
+        listed = [*logged, *(owners.interfaces[one] for one in found.tolist() if one >= 0)]
+        owner[alone] = np.where(found >= 0, len(logged) + np.cumsum(found >= 0) - 1, -1)[place]
+        known = owner >= 0
         for name in OWNER_COLUMNS:
             values = [one.place[name] if name in one.place else getattr(one, name) for one in listed]
             code, words = codes(pa.array([*values, None], pa.string()))
             result[f"{end}_{name}"] = texts(code[owner], words)
         by_address = groups.max(np.where(owns & (rows.observer == groups.spread(owner)), rows.subnet, -1))
         if (by_address >= 0).any():
-            found, matched = (column.cast(pa.string()) for column in (result[f"{end}_subnet_id"], texts(by_address, rows.subnets)))
-            result[f"{end}_subnet_id"] = pc.coalesce(found, matched)
+            found_subnet, matched = (column.cast(pa.string()) for column in (result[f"{end}_subnet_id"], texts(by_address, rows.subnets)))
+            result[f"{end}_subnet_id"] = pc.coalesce(found_subnet, matched)
         if end == "initiator":
             proxy, host = (
-                groups.any(owns & np.array(flags, dtype=bool)[rows.observer])
+                groups.any(owns & np.array(flags[: len(logged)], dtype=bool)[rows.observer]) | (known & np.array([*flags, False])[owner])
                 for flags in ([one.is_proxy for one in listed], [bool(one.instance_id) or one.is_listed for one in listed])
             )
             kind = np.where(proxy, 1, np.where(host, 0, 2))

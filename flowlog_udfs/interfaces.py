@@ -78,13 +78,16 @@ class FlowLogTraits:
 
 @dataclass(frozen=True)
 class Survey:
-    """The interfaces of a day by observer, the traits of its flow logs, its networks, and the rows and bytes of all records."""
+    """The interfaces of a day by observer, the traits of its flow logs, its networks, the rows and bytes of all records, and the interfaces
+    that the inventory lists and no flow log captured.
+    """
 
     interfaces: dict[str, Interface]
     flow_logs: dict[str, FlowLogTraits]
     networks: Networks
     rows: int = 0
     bytes: int = 0
+    unlogged: tuple[Interface, ...] = ()
 
 
 def merge(
@@ -111,7 +114,8 @@ def merge(
     known = _Known.of(inventory, midnight)
     found = {observer: known.interface(observer, surveyed, logs) for observer, surveyed in sorted(rows_of.items())}
     networks = _settle_networks(found, logs, inventory, links)
-    return Survey(found, {name: FlowLogTraits(*shown) for name, shown in sorted(traits.items())}, networks, rows, octets)
+    unlogged = tuple(known.unlogged(name, networks) for name in sorted(known.interfaces.keys() - found.keys()))
+    return Survey(found, {name: FlowLogTraits(*shown) for name, shown in sorted(traits.items())}, networks, rows, octets, unlogged)
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,23 @@ class _Known:
             remotes=frozenset(address for row in rows for address in row["remotes"]),
             flow_logs={name: _joined(found, self.midnight) for name, found in sorted(stretches.items())},
             watched=_joined(chain.from_iterable(stretches.values()), self.midnight),
+        )
+
+    def unlogged(self, interface_id: str, networks: Networks) -> Interface:
+        """An interface of which only the inventory speaks."""
+        said = self.interfaces[interface_id]
+        subnet = self.subnets.get(said.subnet_id or "")
+        vpc_id = said.vpc_id or (subnet.vpc_id if subnet else None)
+        place = {"account_id": said.account_id, "vpc_id": vpc_id, "subnet_id": said.subnet_id}
+        return Interface(
+            interface_id,
+            place,
+            interface_id=interface_id,
+            instance_id=said.instance_id,
+            kind=said.kind,
+            network=networks.name(vpc_id) if vpc_id else "",
+            is_listed=True,
+            own=frozenset({*said.addresses, *said.ipv6_addresses}),
         )
 
     def _own(self, observer: str, rows: Sequence[Mapping[str, Any]], vpc_id: str | None, is_regional: bool) -> frozenset[str]:

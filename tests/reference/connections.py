@@ -66,7 +66,7 @@ def _knowledge(
             "midnight": midnight,
         }
     wide = {(row.key, row.local) for row in rows if row.own != "unknown" and row.role != TRANSIT and _is_proxy(row.kind)}
-    knowledge = Knowledge(open_then, set(), set(), noisy(rows), wide, config, known)
+    knowledge = Knowledge(open_then, set(), set(), noisy(rows), wide, config, known, _owners(rows, known, config))
     servers = {(item["network"], End(item["addr"], item["port"])) for item in yesterday["servers"]}
     asked, answered = set(), set()
     accepted: dict[tuple[str, End, End, Any], set[bool]] = defaultdict(set)
@@ -88,6 +88,24 @@ def _knowledge(
     knowledge.servers = servers
     knowledge.fan_in = {end for end, found in peers.items() if len(found) >= config["fan_in_peers"]}
     return knowledge
+
+
+def _owners(rows: Sequence[Row], known: Known, config: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Whose an address of a network is: of the one interface that shows it as its own, or that the inventory lists with it. For ends that
+    no row of their own interface shows."""
+    networks = known.networks(config["links"], {row.place["vpc_id"] for row in rows if row.place["vpc_id"]})
+    claims: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    logged = {row.observer: row for row in rows if row.record.get("interface_id")}
+    for name, row in logged.items():
+        owner = {**row.place, "interface_id": name, "kind": row.kind, "listed": name in known.interfaces}
+        for address in row.owned | known.interfaces.get(name, {}).get("addresses", set()):
+            claims[row.network, address][name] = owner
+    for name, listed in known.interfaces.items():
+        vpc = listed["vpc_id"] or known.subnets.get(listed["subnet_id"] or "", {}).get("vpc_id")
+        for address in listed["addresses"] if name not in logged else ():
+            owner = {place: listed.get(place) for place in OWNER} | {"vpc_id": vpc, "interface_id": name, "kind": listed["kind"]}
+            claims[networks.get(vpc, vpc) or "", address][name] = {**owner, "listed": True}
+    return {end: next(iter(found.values())) for end, found in claims.items() if len(found) == 1}
 
 
 def _is_proxy(kind: str | None) -> bool:
@@ -131,11 +149,13 @@ def _connection(
     }
     for side, end in (("initiator", first), ("responder", second)):
         owner = min(owners[end], key=lambda row: row.observer, default=None)
-        for name in OWNER:
-            result[f"{side}_{name}"] = owner.place[name] if owner else None
-        result[f"{side}_interface_id"] = owner.record.get("interface_id") if owner else None
+        told = (
+            owner.place | {"interface_id": owner.record.get("interface_id")} if owner else knowledge.owners.get((network, end.address), {})
+        )
+        for name in (*OWNER, "interface_id"):
+            result[f"{side}_{name}"] = told.get(name)
     result |= {
-        "initiator_kind": _kind(owners[first], answer, knowledge.known),
+        "initiator_kind": _kind(owners[first], knowledge.owners.get((network, first.address)), answer, knowledge.known),
         **volumes,
         "late_rejects": sum(row.late for row in real),
         "first_start": min((row.start for row in has_time), default=None),
@@ -167,11 +187,14 @@ def _connection(
     return result
 
 
-def _kind(owners: Sequence[Row], answer: Answer, known: Known) -> str:
+def _kind(owners: Sequence[Row], known_owner: Mapping[str, Any] | None, answer: Answer, known: Known) -> str:
     """proxy: the initiator's interface is a load balancer, endpoint or NAT; host: an instance is known there, or the inventory lists the
     interface as something else; unknown: no interface of ours, nothing known of it, or nobody known to have initiated."""
-    if answer.initiator is None or not owners:
+    if answer.initiator is None or not (owners or known_owner):
         return "unknown"
+    if not owners and known_owner:
+        is_host = known_owner["instance_id"] or known_owner["listed"]
+        return "proxy" if _is_proxy(known_owner["kind"]) else "host" if is_host else "unknown"
     if any(_is_proxy(row.kind) for row in owners):
         return "proxy"
     hosts = any(row.place["instance_id"] or row.observer in known.interfaces for row in owners)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .rows import TRANSIT, End, Row
@@ -33,6 +33,7 @@ class Knowledge:
     wide: Collection[tuple[Any, End]]  # by key: ends at NAT gateways and load balancers that logged it, whose own ports start at 1024
     settings: Mapping[str, Any]
     known: Known
+    owners: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)  # by network and address: place, interface_id, kind
 
 
 def noisy(rows: Sequence[Row]) -> set[str]:
