@@ -17,6 +17,8 @@ from flowlog_udfs.run_log import LOG_FORMATS
 STEP_NAMES = ("ingest_records", "attribute_initiators", "map_nat", "total_subnet_bytes", "report_compliance")
 """The steps of a day, in order; `day.STEPS` has what they do."""
 TABLE_FORMATS = ("delta", "parquet")
+FIRST_DAY, LAST_DAY = date(1971, 1, 1), date(2999, 12, 31)
+"""Around these lie 90 days and more, and Unix time: further off is a slip of the pen."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,7 +70,10 @@ def add_maintenance(parser: argparse.ArgumentParser) -> None:
     """Add what the upkeep of tables takes: the options of every job, of which it needs few, and its own."""
     add_day_arguments(parser, ("maintain_tables",), backfills=True)
     parser.add_argument(
-        "--retain-days", type=int, metavar="N", help="keep former states for so many days (default, and at least: what the tables say, 366)"
+        "--retain-days",
+        type=int,
+        metavar="N",
+        help="keep former states for so many days, from now on (default, and at least: as the tables say)",
     )
     parser.add_argument("--dry-run", action="store_true", help="change nothing: list what would go, with bytes")
 
@@ -115,6 +120,8 @@ def day(text: str) -> date:
         found = None
     if found is None or str(found) != text:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day; write YYYY-MM-DD")
+    if not FIRST_DAY <= found <= LAST_DAY:
+        raise argparse.ArgumentTypeError(f"{text} is no day of flow logs; give one from {FIRST_DAY} to {LAST_DAY}")
     return found
 
 

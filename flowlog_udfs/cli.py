@@ -19,7 +19,7 @@ from flowlog_udfs.config import load_config
 from flowlog_udfs.day_arguments import DayArguments, Remaining, Step, days_of, parse_days
 from flowlog_udfs.engines import engine_session
 from flowlog_udfs.errors import DayLimitError, StorageError, one_line
-from flowlog_udfs.maintenance import Upkeep, maintain, refuse_short_retention
+from flowlog_udfs.maintenance import Upkeep, maintain, refuse_wrong_retention
 from flowlog_udfs.policy.findings import FINDINGS_TABLE, SUPPRESSED
 from flowlog_udfs.policy.model import SEVERITIES
 from flowlog_udfs.tables import Warehouse
@@ -145,7 +145,7 @@ def run_maintenance(description: str, argv: Sequence[str] | None = None, show: C
         given = parser.parse_args(argv)
         days = days_of(given) if given.day or given.first or given.last else None
         config, opened = load_config(given.config), Warehouse.open(given.warehouse, given.table_format)
-        refuse_short_retention(given.retain_days)
+        refuse_wrong_retention(given.retain_days)
         warehouse = telling.begin(opened, days or (), config.cost)
         done = []
         for one in maintain(warehouse, days, retain_days=given.retain_days, dry_run=given.dry_run, now=datetime.now(timezone.utc)):

@@ -46,6 +46,7 @@ class DayArguments:
     """What the step counted, by name, for logs and metrics: filled by the step, so that a step that fails has told what it knew."""
 
 
+LONGEST_SPAN = timedelta(days=3_660)
 Step = Callable[[SparkSession, DayArguments], str]
 """A step of a day: reads its inputs, replaces its tables, and returns its part of the summary."""
 Remaining = Callable[[DayArguments], Sequence[str]]
@@ -104,4 +105,6 @@ def days_of(given: argparse.Namespace) -> list[date]:
         raise UsageError("give --day, or --from and --to; see --help")
     if last < first:
         raise UsageError(f"--to {last} is before --from {first}; give them in order")
+    if last - first > LONGEST_SPAN:
+        raise UsageError(f"--from {first} --to {last}: are more than {LONGEST_SPAN.days:,} days; give fewer at once")
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]

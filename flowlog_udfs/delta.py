@@ -82,7 +82,7 @@ def append_files(
     _commit(uri, options, schema, day, files, {}, properties(statistics), replaces=False)
 
 
-def properties(statistics: Sequence[str]) -> dict[str, str]:
+def properties(statistics: Sequence[str], retain_days: int = RETENTION_DAYS) -> dict[str, str]:
     """The properties of a table (Delta protocol, "Table Properties"): how long it keeps its former states, and of which columns files have
     `statistics`.
 
@@ -91,14 +91,14 @@ def properties(statistics: Sequence[str]) -> dict[str, str]:
     the first 32; delta-rs then compares with a bound that is null, and finds no row.
     """
     named = {"delta.dataSkippingStatsColumns": ",".join(statistics)} if statistics else {"delta.dataSkippingNumIndexedCols": "0"}
-    retention = f"interval {RETENTION_DAYS} days"
+    retention = f"interval {retain_days} days"
     return {FILES_RETENTION: retention, LOG_RETENTION: retention, "delta.enableExpiredLogCleanup": "false", **named}
 
 
 def keep_properties(table: DeltaTable, configuration: Mapping[str, str]) -> None:
-    """Set the properties of a table where they differ; a retention that is longer than ours stays."""
+    """Set the properties of a table where they differ; a retention that is longer stays."""
     there = table.metadata().configuration
-    longer = {name for name in (FILES_RETENTION, LOG_RETENTION) if interval(there.get(name, "")) > timedelta(days=RETENTION_DAYS)}
+    longer = {name for name in (FILES_RETENTION, LOG_RETENTION) if interval(there.get(name, "")) > interval(configuration[name])}
     wanted = {name: value for name, value in configuration.items() if name not in longer and there.get(name) != value}
     if wanted:
         table.alter.set_table_properties(wanted)

@@ -21,6 +21,7 @@ from flowlog_udfs.tables import Table, Warehouse
 
 EVIDENCE = (RUNS_TABLE.name, SIGNOFFS_TABLE.name)
 """Tables that nothing but their own writers ever writes to."""
+LONGEST_RETENTION = 36_500
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Upkeep:
     checkpoint: bool = False
     interrupted: Sequence[str] = field(default_factory=tuple)
     dry_run: bool = False
+    without_log: bool = False
 
     def counts(self) -> dict[str, Count]:
         """For logs and metrics."""
@@ -58,16 +60,18 @@ class Upkeep:
             yield f"{name}: checkpoint {would}written"
         if self.commits_cleaned:
             yield f"{name}: {self.commits_cleaned:,} old commits cleaned from the log"
+        if self.without_log:
+            yield f"warning    {name}: no commit of a Delta table is there, so nothing was touched; if its log was lost, bring it back"
         for day in self.interrupted:
             yield f"warning    {name}: {day} was being replaced when its run was killed; run that day again"
 
 
-def refuse_short_retention(retain_days: int | None) -> None:
-    """Raise `UsageError` for a retention that would cut the window for which evidence is kept."""
-    if retain_days is not None and retain_days < delta.RETENTION_DAYS:
+def refuse_wrong_retention(retain_days: int | None) -> None:
+    """Raise `UsageError` for a retention that would cut the window for which evidence is kept, or that no clock reaches."""
+    if retain_days is not None and not delta.RETENTION_DAYS <= retain_days <= LONGEST_RETENTION:
         raise UsageError(
             f"--retain-days {retain_days}: former states are kept for {delta.RETENTION_DAYS} days or longer, as evidence; "
-            f"give {delta.RETENTION_DAYS} or more, or leave it out"
+            f"give {delta.RETENTION_DAYS} or more, at most {LONGEST_RETENTION}, or leave it out"
         )
 
 
@@ -76,13 +80,18 @@ def maintain(
 ) -> Iterator[Upkeep]:
     """Keep up every table that is there, one after the other; only of `days` (None: of all) are files merged.
 
-    Raises `UsageError` for a retention that is too short, `StorageError` when other runs keep committing.
+    Raises `UsageError` for a wrong retention, for tables of the other format, and where there are none; `StorageError` when other runs keep
+    committing.
     """
-    refuse_short_retention(retain_days)
-    there = set(warehouse.storage.folders(warehouse.prefix))
-    for entry in TABLES:
-        if entry.table.name in there:
-            yield _keep_up(warehouse, entry.table, days, retain_days, dry_run, now)
+    refuse_wrong_retention(retain_days)
+    names = set(warehouse.storage.folders(warehouse.prefix))
+    there = [entry.table for entry in TABLES if entry.table.name in names]
+    if not there:
+        raise UsageError(f"{warehouse.url}: no table of flowlog is there; is the path right?")
+    for table in there:
+        warehouse.refuse_other_format(table)
+    for table in there:
+        yield _keep_up(warehouse, table, days, retain_days, dry_run, now)
     found = list(leftovers.scratch(warehouse, now))
     if not dry_run:
         warehouse.storage.delete(one.key for one in found)
@@ -94,10 +103,12 @@ def _keep_up(
 ) -> Upkeep:
     is_delta = warehouse.table_format == "delta"
     interrupted = leftovers.interrupted(warehouse, table)
-    if is_delta and not dry_run:
+    if is_delta:
         opened = delta.open_table(warehouse.uri(table), warehouse.options())
-        if opened:
-            delta.keep_properties(opened, delta.properties(table.skipping_columns))
+        if opened is None:
+            return Upkeep(table.name, without_log=True, dry_run=dry_run)
+        if not dry_run:
+            delta.keep_properties(opened, delta.properties(table.skipping_columns, retain_days or delta.RETENTION_DAYS))
     small = {} if table.name in EVIDENCE else mergeable(warehouse, table, days)
     if dry_run:
         merged = [Merged(day, len(files), sum(files.values())) for day, files in small.items()]
@@ -107,7 +118,8 @@ def _keep_up(
     if former and not dry_run:
         leftovers.vacuum(warehouse, table, retain_days)
     expired = {one.key for one in former}
-    lost = [one for one in leftovers.orphans(warehouse, table, now) if one.key not in expired]
+    orphans = () if table.name in EVIDENCE else leftovers.orphans(warehouse, table, now)
+    lost = [one for one in orphans if one.key not in expired]
     cleaned, checkpoint = 0, is_delta and delta_log.wants_checkpoint(warehouse.storage, warehouse.folder(table))
     if not dry_run:
         warehouse.storage.delete(one.key for one in lost)

@@ -38,10 +38,10 @@ class PartFile:
 
 
 class PartWriter:
-    """Writes rows of one schema into part files below `folder`, gathering small batches into large row groups."""
+    """Writes rows of one schema into part files `stem-….parquet` below `folder`, gathering small batches into large row groups."""
 
-    def __init__(self, storage: Storage, folder: str, schema: pa.Schema, skipping_columns: Sequence[str]) -> None:
-        self._storage, self._folder, self._schema = storage, folder, schema
+    def __init__(self, storage: Storage, folder: str, schema: pa.Schema, skipping_columns: Sequence[str], stem: str = "part") -> None:
+        self._storage, self._folder, self._schema, self._stem = storage, folder, schema, stem
         self._statistics = [name for name in skipping_columns if name in schema.names]
         self._waiting: list[pa.Table] = []
         self._small: list[pa.Table] = []
@@ -92,7 +92,7 @@ class PartWriter:
         self._waiting.clear()
         self._waiting_bytes = 0
         if self._writer is None:
-            self._local = self._storage.scratch / f"part-{uuid.uuid4()}.parquet"
+            self._local = self._storage.scratch / f"{self._stem}-{uuid.uuid4()}.parquet"
             self._footer = []
             self._writer = pq.ParquetWriter(
                 self._local,

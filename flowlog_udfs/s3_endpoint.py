@@ -96,11 +96,16 @@ def client_of(endpoint: S3Endpoint) -> S3Client:
 
 
 def refuse_plain_http(url: str | None) -> None:
-    """Raise `UsageError` for an `http://` endpoint on another machine, unless `FLOWLOG_ALLOW_HTTP` is 1.
+    """Raise `UsageError` for an `http://` endpoint on another machine, unless `FLOWLOG_ALLOW_HTTP` is 1, and for what is no endpoint.
 
     >>> refuse_plain_http("http://127.0.0.1:9000")
     >>> refuse_plain_http("https://storage.example")
     """
+    if url and "@" in url:
+        # Not quoted: what stands before the @ may be a secret.
+        raise UsageError("the endpoint's URL has credentials in it; leave them out, they come from AWS's own chain")
+    if url and _scheme(url) not in ("http", "https"):
+        raise UsageError(f"{url}: is no endpoint; write https://host or https://host:port")
     if _scheme(url) == "http" and not _is_loopback(url or "") and os.environ.get(ALLOW_HTTP) != "1":
         raise UsageError(f"{url}: logs and tables would travel unencrypted; use https://, or set {ALLOW_HTTP}=1 for a network you trust")
 

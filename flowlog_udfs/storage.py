@@ -276,6 +276,8 @@ def open_storage(url: str) -> tuple[Storage, str]:
     Raises `UsageError` for another scheme or an S3 URL without a bucket.
     """
     scheme, separator, rest = url.partition("://")
+    if not url.strip():
+        raise UsageError("a folder or URL is empty; is a variable not set?")
     if not separator:
         return FolderStorage(os.path.abspath(url.removeprefix("file:"))), ""
     if scheme == "file":
@@ -285,5 +287,10 @@ def open_storage(url: str) -> tuple[Storage, str]:
     bucket, _, prefix = rest.partition("/")
     if not bucket:
         raise UsageError(f"{url}: no bucket; write s3://bucket/prefix")
+    if "@" in bucket or ":" in bucket:
+        # Not quoted: what stands before the @ may be a secret.
+        raise UsageError(
+            f"a URL {scheme}://… has credentials or a port in it; write s3://bucket/prefix, credentials come from AWS's own chain"
+        )
     prefix = prefix.strip("/")
     return S3Storage(bucket, S3Endpoint.from_environment()), f"{prefix}/" if prefix else ""

@@ -28,6 +28,8 @@ TableFormat = Literal["delta", "parquet"]
 AMBIGUOUS = frozenset("#?%*[]{}\\")
 """In a path of a table these are part of a name to one reader, and to another a fragment, an escape or a pattern."""
 STAGED = "_staged"
+STEMS = {"delta": "part", "parquet": "rows"}
+"""How names of part files begin: of Delta some may lie in a folder before its first commit, and must not pass for a table in Parquet."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ class Warehouse:
 
     def writer(self, table: Table, day: date) -> PartWriter:
         """A writer of part files, invisible to readers until `replace_day` names them."""
-        folder = f"day={day}" if self.table_format == "delta" else STAGED
-        return PartWriter(self.storage, f"{self.folder(table)}{folder}/", table.schema, table.skipping_columns)
+        return self._writer(table, f"day={day}" if self.table_format == "delta" else STAGED)
+
+    def _writer(self, table: Table, folder: str) -> PartWriter:
+        stem = STEMS[self.table_format]
+        return PartWriter(self.storage, f"{self.folder(table)}{folder}/", table.schema, table.skipping_columns, stem)
 
     def write_rows(self, table: Table, day: date, rows: pa.Table) -> list[PartFile]:
         """Write rows held in memory as part files."""
@@ -102,6 +107,7 @@ class Warehouse:
         lean on it. Raises `StorageError` when it is refused.
         """
         folder = self.folder(table)
+        self.refuse_other_format(table)
         if self.table_format == "parquet":
             # A day without rows gets a file without rows: readers of Parquet know a table's columns from its files only.
             staged = parts or self.write_rows(table, day, table.schema.empty_table())
@@ -118,7 +124,8 @@ class Warehouse:
     def append(self, table: Table, day: date, rows: pa.Table, *, now: datetime) -> None:
         """Add rows to a table's day: for tables that nothing is ever taken from. Raises `StorageError` when it is refused."""
         folder = self.folder(table)
-        writer = PartWriter(self.storage, f"{folder}day={day}/", table.schema, table.skipping_columns)
+        self.refuse_other_format(table)
+        writer = self._writer(table, f"day={day}")
         writer.write(rows)
         parts = writer.close()
         if self.table_format == "delta":
@@ -148,6 +155,7 @@ class Warehouse:
             if opened:
                 yield from ((day, folder + path, size) for day, path, size in delta.snapshot_files(opened))
             return
+        self.refuse_other_format(table)
         for name in self.storage.folders(folder):
             if name.startswith("day="):
                 day = date.fromisoformat(name[4:])
@@ -171,6 +179,20 @@ class Warehouse:
         frame = reader.parquet(*urls) if urls else spark.createDataFrame([], spark_schema(table.schema))
         return frame.withColumn("day", F.lit(day))
 
+    def refuse_other_format(self, table: Table) -> None:
+        """Raise `UsageError` for a table that stands here in the other format: what is done to it in this one would destroy it."""
+        folder = self.folder(table)
+        stands = "delta" if "_delta_log" in self.storage.folders(folder) else None
+        if not stands and self.table_format == "delta":
+            names = (stored.key.rpartition("/")[2] for stored in self.storage.objects(folder))
+            stands = "parquet" if any(name.startswith(f"{STEMS['parquet']}-") for name in names) else None
+        if stands and stands != self.table_format:
+            raise UsageError(f"{self.uri(table)}: its format is {stands}, not {self.table_format}; give --table-format {stands}")
+
+    def holds(self, storage: Storage, prefix: str) -> bool:
+        """Whether a place lies in the warehouse."""
+        return f"{storage.url(prefix)}/".startswith(f"{self.url}/")
+
     def folder(self, table: Table) -> str:
         """The prefix of a table's keys."""
         return f"{self.prefix}{table.name}/"
@@ -188,7 +210,10 @@ class Warehouse:
         return content(self.storage, f"{self.folder(table)}_delta_log/{version:020}.json")
 
     def _opened(self, table: Table) -> DeltaTable | None:
-        return delta.open_table(self.uri(table), self.options())
+        opened = delta.open_table(self.uri(table), self.options())
+        if opened is None:
+            self.refuse_other_format(table)
+        return opened
 
     def _snapshot(self, table: Table) -> Callable[[], DeltaTable | None] | None:
         return None

@@ -37,6 +37,8 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
         if pseudonyms and not lines:
             raise UsageError("--pseudonyms: the table keeps the names; give --json-lines too")
         warehouse = Warehouse.open(given.warehouse, given.table_format)
+        if lines and warehouse.holds(*lines):
+            raise UsageError(f"--json-lines {given.json_lines}: lies in the warehouse, among its tables and reports; give another place")
         with engine_session(given.engine, session) as spark:
             count = export_day(spark, warehouse, given.day, datetime.now(timezone.utc), lines, pseudonyms)
     except Exception as error:

@@ -76,6 +76,8 @@ def _copy(day: DayArguments, given: argparse.Namespace, output: Output) -> int:
     if not (given.pseudonyms and given.output):
         raise UsageError("--pseudonyms KEYFILE and --output DIR go together; give both")
     pseudonyms, target = Pseudonyms.load(given.pseudonyms), open_storage(given.output)
+    if day.warehouse.holds(*target):
+        raise UsageError(f"--output {given.output}: lies in the warehouse, among its tables and reports; give another place")
     _show(*publish_copy(target, latest_report(day.warehouse, day.selection.day), pseudonyms), given, output)
     return 0
 

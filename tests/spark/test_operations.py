@@ -117,6 +117,14 @@ def test_upkeep_changes_no_row_and_the_day_verifies(spark, mine: Days, capsys, m
     assert not list(mine.tables.glob("_verify-*"))
 
 
+@pytest.mark.parametrize("options", [(), ("--until", "ingest_records"), ("--verify",)])
+def test_a_run_with_the_other_table_format_is_wrong_use(spark, mine: Days, capsys, options: tuple[str, ...]):
+    before = contents(mine.tables)
+    assert run_days(spark, mine.logs, mine.tables, mine.day, *mine.options(), "--table-format", "parquet", *options) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("its format is delta, not parquet; give --table-format delta")
+    assert contents(mine.tables) == before
+
+
 @pytest.mark.spark_only(why="submits by spark-submit")
 def test_the_job_runs_by_spark_submit(mine: Days):
     before = stored(mine.tables, mine.day)

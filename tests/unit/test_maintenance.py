@@ -165,7 +165,6 @@ def test_former_states_are_kept_for_366_days(warehouse: Warehouse, monkeypatch: 
     (told,) = keep_up(warehouse, dry_run=True)["rejects"].removed
     assert (told.why, told.size_bytes > 0) == ("former state", True)
     assert files_of(warehouse) == before
-    assert keep_up(warehouse, retain_days=400)["rejects"].removed == []
     assert keep_up(warehouse)["rejects"].removed == [told]
     assert files_of(warehouse) == before - {Path(warehouse.url, told.key)}
     assert len(numbers(warehouse)) == 10
@@ -187,6 +186,98 @@ def test_a_longer_retention_of_a_table_stays(warehouse: Warehouse):
     fill(warehouse, DAY)
     found = DeltaTable(Path(warehouse.url, "rejects")).metadata().configuration
     assert (found[delta.FILES_RETENTION], found[delta.LOG_RETENTION]) == ("interval 200 weeks", "interval 366 days")
+
+
+def test_a_longer_retention_that_is_asked_for_is_the_tables_from_then_on(warehouse: Warehouse):
+    for inputs in ("first", "second", "third"):
+        fill(warehouse, DAY, files=1, inputs=inputs)
+    before = files_of(warehouse)
+    age(*before)
+    age_commits(warehouse)
+    moment = int((NOW - 400 * DAYS).timestamp() * 1000)
+    for log in Path(warehouse.url, "rejects", "_delta_log").glob("*.json"):
+        log.write_text(re.sub(r'"deletionTimestamp":\d+', f'"deletionTimestamp":{moment}', log.read_text()))
+        age(log)
+    assert len(keep_up(warehouse, dry_run=True)["rejects"].removed) == 2
+    for retain_days in (1_000, None, 1_000, 366):
+        done = keep_up(warehouse, retain_days=retain_days)["rejects"]
+        DeltaTable(Path(warehouse.url, "rejects")).create_checkpoint()
+        assert (done.removed, done.commits_cleaned) == ([], 0)
+    assert {path for path in files_of(warehouse) if "_delta_log" not in path.parts} == before
+    assert len(DeltaTable(Path(warehouse.url, "rejects"), version=0).file_uris()) == 1
+
+
+@pytest.mark.parametrize("where", ["warehouse", "bucket"])
+@pytest.mark.parametrize("stands", ["delta", "parquet"])
+def test_a_warehouse_of_the_other_format_is_left_alone(stands: str, where: str, request: pytest.FixtureRequest):
+    warehouse = replace(request.getfixturevalue(where), table_format=stands)
+    other = replace(warehouse, table_format={"delta": "parquet", "parquet": "delta"}[stands])
+    signed = pa.Table.from_pylist([{"digest": "d", "reviewer": "r", "signed_at": NOW, "decision": "accepted"}], SIGNOFFS)
+    warehouse.append(SIGNOFFS_TABLE, DAY, signed, now=NOW)
+    fill(warehouse, DAY)
+    if where == "warehouse":
+        age(*files_of(warehouse))
+    before = [(one.key, one.etag) for one in warehouse.storage.objects(warehouse.prefix)]
+    for work in (
+        lambda: keep_up(other),
+        lambda: list(other.part_keys(REJECTS)),
+        lambda: other.has_day(REJECTS, DAY),
+        lambda: other.append(SIGNOFFS_TABLE, DAY, signed, now=NOW),
+        lambda: other.replace_day(REJECTS, DAY, [], inputs="", now=NOW),
+    ):
+        with pytest.raises(UsageError, match=f"its format is {stands}, not {other.table_format}; give --table-format {stands}$"):
+            work()
+    assert [(one.key, one.etag) for one in warehouse.storage.objects(warehouse.prefix)] == before
+    assert len(numbers(warehouse)) == 40
+    assert keep_up(warehouse)["rejects"].removed == []
+
+
+def test_a_table_whose_log_is_lost_is_not_touched(warehouse: Warehouse):
+    fill(warehouse, DAY)
+    log = Path(warehouse.url, "rejects", "_delta_log").rename(Path(warehouse.url, "lost"))
+    before = files_of(warehouse)
+    age(*before)
+    done = keep_up(warehouse)["rejects"]
+    assert list(done.lines()) == [
+        "warning    rejects: no commit of a Delta table is there, so nothing was touched; if its log was lost, bring it back"
+    ]
+    assert files_of(warehouse) == before
+    log.rename(Path(warehouse.url, "rejects", "_delta_log"))
+    assert len(numbers(warehouse)) == 40
+
+
+def test_sign_offs_are_never_orphans(warehouse: Warehouse):
+    signed = pa.Table.from_pylist([{"digest": "d", "reviewer": "r", "signed_at": NOW, "decision": "accepted"}], SIGNOFFS)
+    warehouse.append(SIGNOFFS_TABLE, DAY, signed, now=NOW)
+    [unnamed] = warehouse.write_rows(SIGNOFFS_TABLE, DAY, signed)
+    age(*files_of(warehouse))
+    assert keep_up(warehouse)["signoffs"].removed == []
+    assert Path(warehouse.url, unnamed.key).exists()
+
+
+@pytest.mark.parametrize("url", ["{}/nosuch", "{}", "{}/a-file"])
+def test_a_place_without_tables_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str):
+    (tmp_path / "a-file").write_text("")
+    place = url.format(tmp_path)
+    assert run_maintenance("test", ["--warehouse", place]) == 1
+    assert capsys.readouterr().err == f"flowlog: {place}: no table of flowlog is there; is the path right?\n"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (
+            ("--retain-days", "99999999999"),
+            "--retain-days 99999999999: former states are kept for 366 days or longer, as evidence",
+        ),
+        (("--day", "9999-12-31"), "argument --day: 9999-12-31 is no day of flow logs; give one from 1971-01-01 to 2999-12-31"),
+        (("--from", "1971-01-01", "--to", "2999-12-31"), "--from 1971-01-01 --to 2999-12-31: are more than 3,660 days"),
+    ],
+)
+def test_slips_of_the_pen(warehouse: Warehouse, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str):
+    fill(warehouse, DAY)
+    assert run_maintenance("test", ["--warehouse", warehouse.url, *words]) == 1
+    assert capsys.readouterr().err.startswith(f"flowlog: {said}")
 
 
 @pytest.mark.parametrize("table_format", ["delta", "parquet"])

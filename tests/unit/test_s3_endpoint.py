@@ -7,6 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from flowlog_udfs.cli import run_maintenance
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.s3_endpoint import S3Endpoint, refuse_plain_http
 from flowlog_udfs.storage import open_storage
@@ -40,6 +41,45 @@ def test_plain_http_to_another_machine_is_wrong_use(monkeypatch, variable: str, 
     with pytest.raises(UsageError, match="unencrypted; use https://, or set FLOWLOG_ALLOW_HTTP=1") as refused:
         open_storage("s3://logs")
     assert str(refused.value).startswith(f"{url}: ")
+
+
+@pytest.mark.parametrize("url", ["10.0.0.5:9000", "minio", "ftp://storage.example", "file:///tmp"])
+def test_what_is_no_endpoint_is_wrong_use(monkeypatch, url: str):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    with pytest.raises(UsageError, match="is no endpoint; write https://host or https://host:port"):
+        open_storage("s3://logs")
+
+
+@pytest.mark.parametrize("url", ["https://key:s3cr3t@10.0.0.5:9000", "http://key:s3cr3t@localhost", "key:s3cr3t@minio:9000"])
+def test_credentials_in_an_endpoint_are_refused_and_not_repeated(monkeypatch, url: str):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    with pytest.raises(UsageError, match="the endpoint's URL has credentials in it") as refused:
+        open_storage("s3://logs")
+    assert "s3cr3t" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["s3://KEY:s3cr3t@logs/prefix", "s3a://s3cr3t@logs", "s3://logs:9000/s3cr3t"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(url: str):
+    with pytest.raises(UsageError, match="has credentials or a port in it; write s3://bucket/prefix") as refused:
+        open_storage(url)
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_an_empty_path_is_not_the_folder_that_one_is_in():
+    for nothing in ("", " "):
+        with pytest.raises(UsageError, match="is empty; is a variable not set"):
+            open_storage(nothing)
+
+
+def test_a_token_with_a_line_break_is_not_repeated(monkeypatch, capsys):
+    for name, value in (("AWS_ACCESS_KEY_ID", "AKIAX"), ("AWS_SECRET_ACCESS_KEY", "z"), ("AWS_SESSION_TOKEN", "FwoGSECRETTOKEN\n")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps the credentials that it found first
+    assert run_maintenance("test", ["--warehouse", "s3://bucket/tables"]) == 3
+    told = capsys.readouterr().err
+    assert "is there a line break in the credentials?" in told
+    assert "SECRETTOKEN" not in told
 
 
 @pytest.mark.parametrize("value, allowed", [("1", True), ("0", False), ("", False), ("yes", False)])
