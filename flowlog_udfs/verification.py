@@ -1,7 +1,8 @@
 """A past day worked out again from its objects and compared with what its tables hold; nothing is replaced.
 
 The day goes through the same steps into a scratch folder of the warehouse, which is removed at the end; of other days it sees what the
-warehouse holds. It reads the objects that the day's run read: what arrived since is named, and left out.
+warehouse holds. It reads the objects that the day's run read: what arrived since is named, and left out. Table `runs`, the reports and what
+was signed are compared with each other (`report/evidence.py`).
 """
 
 from __future__ import annotations
@@ -15,32 +16,29 @@ from typing import TYPE_CHECKING, Any
 
 import flowlog_udfs
 from flowlog_udfs.catalog import TABLES
-from flowlog_udfs.compliance import day_rows
+from flowlog_udfs.compliance import JUDGEMENT_TABLES, day_rows
 from flowlog_udfs.delta import Origin
 from flowlog_udfs.errors import DayLimitError, ReconciliationError, one_line
-from flowlog_udfs.fingerprints import Compared, Fingerprint, differences, fingerprint
+from flowlog_udfs.fingerprints import Compared, differences, fingerprint
 from flowlog_udfs.ingest import OBJECTS, held_elsewhere
 from flowlog_udfs.ledger import report_at, versions
 from flowlog_udfs.leftovers import VERIFYING
 from flowlog_udfs.maintenance import EVIDENCE
 from flowlog_udfs.notices import Notices
+from flowlog_udfs.ocsf.exporting import export_day
 from flowlog_udfs.ocsf.schema import OCSF_TABLE
-from flowlog_udfs.policy.assessments import ASSESSMENTS_TABLE
-from flowlog_udfs.policy.findings import FINDINGS_TABLE
-from flowlog_udfs.policy.trends import EXTERNAL_PEERS_TABLE
 from flowlog_udfs.report.document import GROWING
+from flowlog_udfs.report.evidence import DIFFERENT, EQUAL, LEFT_OUT, Evidence, Said, evidence
 from flowlog_udfs.selection import list_source
 from flowlog_udfs.tables import Table, Warehouse
 from flowlog_udfs.tallies import SUMS, TALLIES_TABLE
+from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from flowlog_udfs.day_arguments import DayArguments, Step
 
-JUDGED = (FINDINGS_TABLE.name, ASSESSMENTS_TABLE.name, EXTERNAL_PEERS_TABLE.name)
-"""Tables that depend on the policy."""
-NOT_COMPARED = (*EVIDENCE, OCSF_TABLE.name)
 HOW = {
     # Where an object lies is not what is in it: of a copy the SHA-256 is the same.
     OBJECTS.name: Compared(without=("etag", "last_modified")),
@@ -49,6 +47,7 @@ HOW = {
 }
 """How a table is compared, if not by its rows as they are."""
 SHOWN_OBJECTS = 5
+RELEASE = "flowlog_version"
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,20 @@ def verify_day(spark: SparkSession, steps: Mapping[str, Step], arguments: DayArg
     stored = day_rows(warehouse, OBJECTS, day, ["key"])
     lines = [*_other_inputs(arguments), *_other_objects(arguments, {row["key"] for row in stored})]
     selection = replace(arguments.selection, only=frozenset(row["key"] for row in stored))
+    written = evidence(warehouse, day)
+    by_policy = _other_policy(written, arguments)
     with _scratch(warehouse, day) as beside:
         anew = replace(arguments, selection=selection, warehouse=beside, notices=Notices(), fail_on=None, counts={})
         for step in steps.values():
             step(spark, anew)
+        if warehouse.has_day(OCSF_TABLE, day) and beside.has_day(NAT_MAPPINGS_TABLE, day):
+            export_day(spark, beside, day, arguments.now)
         lines += _changed_objects(warehouse, beside, day)
-        told, different = _compared(spark, warehouse, beside, arguments)
-    lines += told
-    arguments.counts["verified_tables"] = {"equal": len(told) - len(different), "different": len(different)}
+        tables = [*_compared(spark, warehouse, beside, day, by_policy)]
+        report = [*_report(written.document, beside, day)] if written.document and by_policy is None else []
+    arguments.counts["verified_tables"] = {result: sum(one.result == result for one in tables) for result in (EQUAL, DIFFERENT)}
+    lines += [*map(str, (*tables, *report)), *written.lines]
+    different = [*(one.name for one in (*tables, *report) if one.result == DIFFERENT), *written.different]
     if different:
         print("\n".join(lines), flush=True)
         raise ReconciliationError(f"{day}: different from what its objects give: {', '.join(different)}; nothing was replaced")
@@ -146,40 +151,56 @@ def _named(what: str, meaning: str, keys: set[str]) -> list[str]:
     return lines + ([f"{what:<10} … and {len(keys) - SHOWN_OBJECTS:,} more objects"] if len(keys) > SHOWN_OBJECTS else [])
 
 
-def _compared(spark: SparkSession, warehouse: Warehouse, beside: Warehouse, arguments: DayArguments) -> tuple[list[str], list[str]]:
-    """A line for each thing that was compared, and the names of those that are different."""
-    day, lines, different = arguments.selection.day, [], []
-    latest = versions(warehouse, day)[-1:]
-    same_policy = bool(latest) and latest[0]["policy_digest"] == arguments.policy.digest()
+def _other_policy(written: Evidence, arguments: DayArguments) -> str | None:
+    """Why what depends on the policy cannot be compared; None where it can."""
+    if written.document is None:
+        return "no report says by which policy it was made"
+    same = written.document["inputs"]["policy"]["digest"] == arguments.policy.digest()
+    return None if same else "the report was made by another policy"
+
+
+def _compared(spark: SparkSession, warehouse: Warehouse, beside: Warehouse, day: date, by_policy: str | None) -> Iterator[Said]:
+    """What each table came to, those apart that are evidence."""
     for entry in TABLES:
-        table = entry.table
-        if table.name in NOT_COMPARED or not beside.has_day(table, day) or (table.name in JUDGED and not same_policy):
+        table, is_judged = entry.table, entry.table in JUDGEMENT_TABLES
+        if table.name in EVIDENCE:
+            continue
+        if (is_judged and by_policy) or not beside.has_day(table, day):
+            if warehouse.has_day(table, day):
+                yield Said(LEFT_OUT, table.name, (is_judged and by_policy) or "the steps that were asked for do not make it")
             continue
         how = HOW.get(table.name, Compared())
+        if table == OCSF_TABLE and (releases := _other_releases(spark, warehouse, day)):
+            how = Compared(without=("metadata",))
+            yield Said(LEFT_OUT, table.name, f"column metadata, in which release {', '.join(releases)} stands")
         before, now = (fingerprint(spark, one, table, day, how) for one in (warehouse, beside))
-        lines.append(_line(table.name, before, now))
-        if before != now:
+        if before == now:
+            yield Said(EQUAL, table.name, f"{before.rows:,} rows, digest {before.digest[:16]}")
+        else:
             lost, added = differences(spark, (warehouse, beside), table, day, how)
-            lines[-1] += f"; {lost:,} only stored, {added:,} only worked out"
-            different.append(table.name)
-    if same_policy and beside.has_day(FINDINGS_TABLE, day):
-        other = _other_sections(*(_document(one, day) for one in (warehouse, beside)))
-        lines.append(f"different  report: {', '.join(other)}" if other else "equal      report")
-        different += ["report"] if other else []
-    return lines, different
+            rows = f"{before.rows:,} rows stored, {now.rows:,} worked out"
+            yield Said(DIFFERENT, table.name, f"{rows}; {lost:,} only stored, {added:,} only worked out")
 
 
-def _line(name: str, before: Fingerprint, now: Fingerprint) -> str:
-    if before == now:
-        return f"{'equal':<10} {name}: {before.rows:,} rows, digest {before.digest[:16]}"
-    return f"{'different':<10} {name}: {before.rows:,} rows stored, {now.rows:,} worked out"
+def _other_releases(spark: SparkSession, warehouse: Warehouse, day: date) -> list[str]:
+    """The releases, but for this one, that a day's events were exported by."""
+    found = warehouse.read(spark, OCSF_TABLE, day).select("metadata.product.version").distinct().collect()
+    return sorted({str(row[0]) for row in found} - {flowlog_udfs.__version__})
 
 
-def _document(warehouse: Warehouse, day: date) -> Mapping[str, Any]:
-    return report_at(warehouse, f"{warehouse.prefix}reports/day={day}/report.json") or {}
+def _report(before: Mapping[str, Any], beside: Warehouse, day: date) -> Iterator[Said]:
+    """The newest version against the report that was made anew, where one was."""
+    now = report_at(beside, f"{beside.prefix}reports/day={day}/report.json")
+    if now is None:
+        return
+    other = _other_sections(before, now)
+    yield Said(DIFFERENT, "report", ", ".join(other)) if other else Said(EQUAL, "report", "all sections that do not grow")
 
 
 def _other_sections(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
-    """The sections of a report that are different, those apart that grow after a day is done."""
-    names = sorted({*before, *now} - set(GROWING))
+    """The sections of a report that are different, those apart that grow after a day is done, and what names its release."""
+    left_out = {*GROWING, RELEASE}
+    if before[RELEASE] != now[RELEASE]:
+        before, now = (one | {"inputs": {**one["inputs"], "analytics_digest": None}} for one in (dict(before), dict(now)))
+    names = sorted({*before, *now} - left_out)
     return [name for name in names if json.dumps(before.get(name), sort_keys=True) != json.dumps(now.get(name), sort_keys=True)]

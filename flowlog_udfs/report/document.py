@@ -112,9 +112,19 @@ def document(inputs: Inputs, judged: Judged, tables: Tables) -> dict[str, Any]:
         "ledger": list(tables.ledger),
         "signoffs": list(tables.signoffs),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(made, default=_plain))
-    plain["digest"] = hashlib.sha256(to_json({k: v for k, v in plain.items() if k not in GROWING}).encode()).hexdigest()
-    return plain
+    done: dict[str, Any] = plain(made)
+    done["digest"] = digest_of(done)
+    return done
+
+
+def digest_of(document: Mapping[str, Any]) -> str:
+    """The digest of a document by all of it that does not grow."""
+    return hashlib.sha256(to_json({k: v for k, v in document.items() if k not in GROWING}).encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them: times and days as text."""
+    return json.loads(json.dumps(value, default=_plain))
 
 
 def to_json(document: Mapping[str, Any]) -> str:

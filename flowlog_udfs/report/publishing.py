@@ -54,14 +54,14 @@ def publish(warehouse: Warehouse, day: date, document: dict[str, Any], config_di
     if kept is None:
         former = [row["digest"] for row in ledger.versions(warehouse, day)][-1:]
         before = ledger.report_at(warehouse, f"{folder}{former[0]}/report.json") if former else None
-        document["supersedes"] = {"digest": former[0], "changes": _changes(before, document)} if former and before else None
+        document["supersedes"] = {"digest": former[0], "changes": changes(before, document)} if former and before else None
         validate(document)
         _put(warehouse.storage, f"{folder}{digest}/", document)
     for name in FILES:
         with needed(warehouse.storage, f"{folder}{digest}/{name}") as stream:
             _put_text(warehouse.storage, folder + name, stream.read().decode())
     standing = kept or document
-    ledger.enter(warehouse, day, _run(standing) | {"config_digest": config_digest}, now)
+    ledger.enter(warehouse, day, run_row(standing) | {"config_digest": config_digest}, now)
     return standing
 
 
@@ -87,7 +87,8 @@ def publish_copy(output: tuple[Storage, str], document: Mapping[str, Any], pseud
     return made, storage.url(f"{prefix}day={made['day']}/{FILES[0]}")
 
 
-def _run(document: Mapping[str, Any]) -> dict[str, Any]:
+def run_row(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What table `runs` has of a version beside its number, its times and the settings."""
     totals, inputs = document["coverage"]["totals"], document["inputs"]
     measured = {one["name"]: one["today"] for one in document["changes"]["measures"]}
     return {
@@ -116,7 +117,8 @@ def is_complete(document: Mapping[str, Any]) -> bool | None:
     return True if covered["expected"] else None
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, str]]:
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What a version says of the one before it: `COMPARED`, and how many findings came and went."""
     rows = []
     for what, path in COMPARED:
         then, now = _at(before, path), _at(after, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
+from deltalake import DeltaTable
 from logtree import LogTree, at, packed, row
 from prometheus_client.parser import text_string_to_metric_families
 from pyspark.sql import SparkSession
@@ -22,6 +24,8 @@ from flowlog_udfs import initiation
 from flowlog_udfs.catalog import TABLES
 from flowlog_udfs.cli import run_maintenance, run_steps
 from flowlog_udfs.day import STEPS, remaining
+from flowlog_udfs.ledger import sign_off
+from flowlog_udfs.maintenance import EVIDENCE
 from flowlog_udfs.subnets import SUBNET_BYTES_TABLE
 from flowlog_udfs.tables import Warehouse
 
@@ -90,8 +94,10 @@ def test_a_run_in_logs_metrics_and_commits(spark, days: Days, mine: Days, tmp_pa
     assert account == found["flowlog_logged_bytes",]
 
 
-def test_upkeep_changes_no_row_and_the_day_verifies(spark, mine: Days, capsys, monkeypatch):
+def test_upkeep_changes_no_row_and_the_day_verifies(spark, mine: Days, export, tmp_path, capsys, monkeypatch):
     words = ["--warehouse", str(mine.tables)]
+    assert export(lambda: spark, [*words, "--day", str(mine.day)]) == 0
+    sign_off(Warehouse.open(str(mine.tables)), mine.day, reviewer="A. Auditor", decision="accepted", now=NOW)
     before, reports = stored(mine.tables, mine.day), contents(mine.tables / "reports")
     assert run_maintenance("test", words) == 0
     assert "merged" in capsys.readouterr().out
@@ -102,15 +108,22 @@ def test_upkeep_changes_no_row_and_the_day_verifies(spark, mine: Days, capsys, m
     files = contents(mine.tables)
     # Another machine cuts the work otherwise, and tallies are added up by each task.
     monkeypatch.setattr(initiation, "ROWS_PER_PARTITION", initiation.ROWS_PER_PARTITION // 100)
-    assert verify(spark, mine) == 0
+    metrics = tmp_path / "flowlog.prom"
+    assert verify(spark, mine, *mine.options(), "--metrics", metrics) == 0
     told = capsys.readouterr().out
     added_up = int(told.partition("equal      tallies: ")[2].partition(" rows")[0].replace(",", ""))
     assert 0 < added_up < len([one for one in before["tallies"] if one["day"] == mine.day])
     compared = ("objects", "records", "rejects", "coverage", "connections", "nat_mappings", "subnet_bytes", "reconciliation", "findings")
+    compared += ("ocsf_network_activity",)
     for name in compared:
         count = len([one for one in before[name] if one["day"] == mine.day])
         assert f"equal      {name}: {count:,} rows, digest " in told
-    assert "equal      report\n" in told
+    # Each table is compared, or there is a line that says why it is not.
+    results = {line[11:].partition(":")[0]: line[:10].strip() for line in told.splitlines()}
+    assert {name: results[name] for name in before} == {name: "left out" if name in EVIDENCE else "equal" for name in before}
+    assert f'flowlog_verified_tables{{result="equal",warehouse="{mine.tables}"}} {len(before) - len(EVIDENCE)}.0\n' in metrics.read_text()
+    assert "equal      report: all sections that do not grow\n" in told
+    assert "equal      reports: 1 version, as table runs has it, and the latest beside it\n" in told
     assert told.endswith(f"verified   {mine.day}: all that was compared is equal\n")
     # Nothing was replaced, and nothing is left.
     assert contents(mine.tables) == files
@@ -148,10 +161,45 @@ def test_a_manipulated_row_is_found(spark, mine: Days, capsys):
     told = capsys.readouterr()
     assert "warning    the day's report was made with another policy\n" in told.out
     assert "equal      connections: " in told.out
-    assert "findings" not in told.out
+    for name in ("findings", "assessments", "external_peers"):
+        assert f"left out   {name}: the report was made by another policy\n" in told.out
+    assert "equal      reports: " in told.out
     count = f"{held.num_rows:,} rows stored, {held.num_rows:,} worked out; 1 only stored, 1 only worked out"
     assert f"different  subnet_bytes: {count}\n" in told.out
     assert f"flowlog: {mine.day}: different from what its objects give: subnet_bytes; nothing was replaced\n" in told.err
+
+
+def test_a_page_that_was_altered_is_found(spark, mine: Days, capsys):
+    """What people read, in every place: the copy of the latest, and what was signed."""
+    folder = mine.tables / "reports" / f"day={mine.day}"
+    for page in folder.rglob("report.html"):
+        page.write_text(page.read_text().replace("<h1>", "<h1>Nothing to see: ", 1))
+    (digest,) = {row["digest"] for row in rows(mine.tables, "runs", ds.field("day") == mine.day)}
+    assert verify(spark, mine) == 2
+    told = capsys.readouterr()
+    assert f"different  reports: version {digest[:12]}: report.html is not the page of its report.json\n" in told.out
+    assert "equal      report: all sections that do not grow\n" in told.out
+    assert f"flowlog: {mine.day}: different from what its objects give: reports; nothing was replaced\n" in told.err
+
+
+@pytest.mark.parametrize("table_format", ["delta", "parquet"])
+def test_a_day_that_was_taken_out_of_the_ledger_is_found(spark, tmp_path, capsys, table_format: str):
+    logs, tables, day = tmp_path / "logs", tmp_path / "tables", date(2026, 3, 10)
+    LogTree.in_folder(logs).text("10T0010", [row(at("10T00:01:00"), port=port) for port in range(1, 9)])
+    options = ("--table-format", table_format)
+    assert run_days(spark, logs, tables, day, *options) == 0
+    assert run_days(spark, logs, tables, day, *options, "--verify") == 0
+    for name in ("runs", "findings", "assessments"):
+        if table_format == "delta":
+            DeltaTable(tables / name).delete(f"day = '{day}'")
+        else:
+            shutil.rmtree(tables / name / f"day={day}")
+    capsys.readouterr()
+    assert run_days(spark, logs, tables, day, *options, "--verify") == 2
+    told = capsys.readouterr().out
+    where = "reports, runs, findings, assessments, external_peers" if table_format == "delta" else "reports, external_peers"
+    assert f"different  runs: no row of the day, of which there is something in {where}\n" in told
+    assert "left out   external_peers: no report says by which policy it was made\n" in told
 
 
 def test_objects_that_changed_arrived_or_are_gone_are_named(spark, tmp_path, capsys):
