@@ -81,7 +81,7 @@ def add_maintenance(parser: argparse.ArgumentParser) -> None:
 def add_telling(parser: argparse.ArgumentParser) -> None:
     """Add how a run is told to those who operate it."""
     parser.add_argument(
-        "--log-format", choices=LOG_FORMATS, default=LOG_FORMATS[0], help="standard error as lines or as JSON (default: text)"
+        "--log-format", choices=LOG_FORMATS, default=LOG_FORMATS[0], help="lines for a person, or one JSON object to a line (default: text)"
     )
     parser.add_argument(
         "--metrics", metavar="FILE", type=new_file, help="write the run's figures to this file at its end (-: standard output)"

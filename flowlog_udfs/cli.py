@@ -130,10 +130,7 @@ class _Run:
             seconds = time.monotonic() - began
             self.telling.measured.add({**arguments.counts, "step_seconds": {name: seconds}})
         log.say("step_done", f"{name}: done in {seconds:.1f} s", day=day, step=name, counts=arguments.counts, seconds=round(seconds, 3))
-        for line in summary.splitlines():
-            if line.startswith("warning"):
-                log.note("warning", line.removeprefix("warning").strip(), level="warning", day=day, step=name)
-        print(summary, flush=True)
+        log.show(summary, day=day, step=name)
 
 
 def run_maintenance(description: str, argv: Sequence[str] | None = None, show: Callable[[list[Upkeep]], None] | None = None) -> int:
@@ -153,11 +150,11 @@ def run_maintenance(description: str, argv: Sequence[str] | None = None, show: C
             telling.measured.add({} if given.dry_run else one.counts())
             telling.log.note("maintained", one.name or "warehouse", step="maintain_tables", counts=one.counts())
             for line in one.lines() if show is None else ():
-                print(one_line(line), flush=True)
+                telling.log.show(one_line(line), step="maintain_tables")
         if show is not None:
             show(done)
         elif not any(list(one.lines()) for one in done):
-            print("nothing to do")
+            telling.log.show("nothing to do", step="maintain_tables")
     except Exception as error:
         return telling.end(telling.log.failed(error, step="maintain_tables"))
     return telling.end(0)

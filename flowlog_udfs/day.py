@@ -29,8 +29,7 @@ def ingest_records(spark: SparkSession, arguments: DayArguments) -> str:
     arguments.counts.update(ingest_counts(ingested, arguments.now))
     summary = ingest_summary(ingested, arguments.selection.day, time.monotonic() - began)
     if ingested.broken_limit:
-        print(summary, flush=True)
-        raise DayLimitError(f"{ingested.broken_limit}: only objects, rejects and coverage were replaced")
+        raise DayLimitError(f"{ingested.broken_limit}: only objects, rejects and coverage were replaced", summary)
     return summary
 
 

@@ -13,9 +13,16 @@ def one_line(text: str) -> str:
 
 
 class FlowlogError(Exception):
-    """Base of all errors that flowlog raises on purpose; the message says, in one line, what is wrong and what to do."""
+    """Base of all errors that flowlog raises on purpose; the message says, in one line, what is wrong and what to do.
+
+    `summary` has lines that a person should see before it: what a step did until it failed.
+    """
 
     exit_status = 3
+
+    def __init__(self, message: str = "", summary: str = "") -> None:
+        super().__init__(message)
+        self.summary = summary
 
     def __str__(self) -> str:
         return one_line(super().__str__().strip())

@@ -1,4 +1,5 @@
-"""What a run says on standard error while it works: lines for a person, or one JSON object to a line for a program.
+"""What a run says: lines for a person, its summary on standard output and the rest on standard error, or for a program one JSON object to a
+line and nothing else.
 
 A run is known by its id, which its Delta commits carry too (`flowlog.run_id`). A message stays one line, whatever it quotes.
 """
@@ -41,6 +42,17 @@ class RunLog:
         told = {"time": now, "level": level, "run_id": self.run_id, "event": event, "message": one_line(message)}
         print(json.dumps(told | {k: v for k, v in fields.items() if v is not None}, default=_plain), file=sys.stderr, flush=True)
 
+    def show(self, summary: str, **fields: Any) -> None:
+        """What was done, in lines for people, on standard output; programs get each as an event."""
+        if not self._as_json:
+            print(summary, flush=True)
+            return
+        for line in summary.splitlines():
+            if line.startswith("warning"):
+                self.note("warning", line.removeprefix("warning").strip(), level="warning", **fields)
+            else:
+                self.note("summary", line, **fields)
+
     def failed(self, error: Exception, *, day: date | None = None, step: str | None = None, counts: Mapping[str, Any] | None = None) -> int:
         """Say what went wrong in one line, and give its exit status."""
         # Here, because the arguments of a command line are read, and its help is shown, without an engine.
@@ -51,6 +63,8 @@ class RunLog:
         status = error.exit_status if isinstance(error, FlowlogError) else StorageError.exit_status
         told: dict[str, Any] = {"level": "error", "day": day, "step": step, "counts": counts or None, "status": status}
         if isinstance(error, FlowlogError):
+            if error.summary:
+                self.show(error.summary, day=day, step=step)
             self.say("failed", text, **told)
         elif isinstance(error, PySparkException | Py4JError):
             why = _reason(text) or type(error).__name__

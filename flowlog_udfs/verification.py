@@ -99,8 +99,8 @@ def verify_day(spark: SparkSession, steps: Mapping[str, Step], arguments: DayArg
     lines += [*map(str, (*tables, *report)), *written.lines]
     different = [*(one.name for one in (*tables, *report) if one.result == DIFFERENT), *written.different]
     if different:
-        print("\n".join(lines), flush=True)
-        raise ReconciliationError(f"{day}: different from what its objects give: {', '.join(different)}; nothing was replaced")
+        told = f"{day}: different from what its objects give: {', '.join(different)}; nothing was replaced"
+        raise ReconciliationError(told, "\n".join(lines))
     return "\n".join([*lines, f"verified   {day}: all that was compared is equal"])
 
 

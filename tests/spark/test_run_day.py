@@ -1,6 +1,7 @@
 """The main job on a small day that holds one of every trouble: what it prints, and what is in which table."""
 
 import hashlib
+import json
 import re
 from datetime import datetime, timezone
 
@@ -172,9 +173,13 @@ def test_read_flow_logs_gives_the_records_without_a_table(spark, nasty: NastyRun
 @pytest.mark.spark_only(why="is about spark-submit")
 def test_spark_submit_does_the_same(nasty: NastyRun, tmp_path):
     nasty_day(LogTree.in_folder(tmp_path / "logs"))
-    done = submit("--source", tmp_path / "logs", "--warehouse", tmp_path / "tables", "--day", DAY, "--until", "ingest_records")
+    words = ("--source", tmp_path / "logs", "--warehouse", tmp_path / "tables", "--day", DAY, "--until", "ingest_records")
+    done = submit(*words, "--log-format", "json")
     assert done.returncode == 0, done.stderr
-    assert "523 records" in done.stdout
+    # spark-submit joins the two streams of a job; in this form all of it is for programs.
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["event"] for one in (told[0], told[-1])] == ["run_started", "run_done"]
+    assert any(one["event"] == "summary" and "523 records" in one["message"] for one in told)
     for name in ("records", "records_tgw", "rejects"):
         assert rows(tmp_path / "tables", name) == rows(nasty.warehouse, name)
 

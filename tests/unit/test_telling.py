@@ -106,7 +106,9 @@ def run(tmp_path: Path) -> Callable[..., int]:
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return [json.loads(line) for line in captured.err.splitlines()]
 
 
 def families(text: str) -> dict[str, dict[str, float]]:
@@ -122,7 +124,7 @@ def families(text: str) -> dict[str, dict[str, float]]:
 def test_json_has_one_object_to_a_line(run: Callable[..., int], capsys: pytest.CaptureFixture[str]):
     assert run(step, "--log-format", "json") == 0
     lines = told(capsys)
-    assert [line["event"] for line in lines] == ["run_started", "step_started", "step_done", "warning", "run_done"]
+    assert [line["event"] for line in lines] == ["run_started", "step_started", "step_done", "summary", "warning", "run_done"]
     assert len({line["run_id"] for line in lines}) == 1
     assert all(re.fullmatch(r"[0-9a-f]{32}", line["run_id"]) for line in lines)
     assert all(datetime.fromisoformat(line["time"].replace("Z", "+00:00")).utcoffset().total_seconds() == 0 for line in lines)
@@ -130,8 +132,8 @@ def test_json_has_one_object_to_a_line(run: Callable[..., int], capsys: pytest.C
     assert (done["day"], done["step"], done["level"]) == ("2026-03-10", "ingest_records", "info")
     assert done["counts"] == {"records": 5, "rejects": {"bad_number": 2, "too_long": 1}, "record_lag_seconds": 90.5}
     assert 0 <= done["seconds"] < 60
-    assert (lines[3]["level"], lines[3]["message"]) == ("warning", "one object is broken")
-    assert (lines[4]["status"], lines[4]["counts"]["records"]) == (0, 5)
+    assert (lines[4]["level"], lines[4]["message"]) == ("warning", "one object is broken")
+    assert (lines[5]["status"], lines[5]["counts"]["records"]) == (0, 5)
 
 
 def test_each_run_has_an_id_of_its_own():
