@@ -5,8 +5,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
+FUZZ_SECONDS := 60
 
-.PHONY: help setup setup-s3 demo demo-s3 test test-slow soak test-sail check bench docs notebooks zip audit sbom lock clean
+.PHONY: help setup setup-s3 demo demo-s3 test test-slow soak fuzz test-sail check bench docs notebooks zip audit sbom lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +25,10 @@ test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
 soak: setup-s3 ## the long form of the tests of faults and of bad input; prints the figures of docs/reliability.md
 	@pytest -m slow --soak tests/faults tests/fuzzing
+	@$(MAKE) fuzz FUZZ_SECONDS=600
+fuzz: setup ## the parser against the reference, led by which branches an input takes (FUZZ_SECONDS=60); says so where atheris has no wheel
+	@place=$$(.ci/fuzzer) || { echo "NOT FUZZED: atheris cannot be had for this Python"; exit 0; }; \
+	  PYTHONPATH="$$place" python tests/fuzzing/guided.py -max_total_time=$(FUZZ_SECONDS) -max_len=3000
 test-sail: setup ## the Spark tests on Sail, without a JVM
 	@$$(.ci/sail) -m pytest --engine sail tests/spark
 check: setup ## formatting, lint, types

@@ -1,9 +1,7 @@
 """Fuzzing that is led by which branches an input takes: the kernel against the reference, by atheris.
 
-    python tests/fuzzing/guided.py [CORPUS] -max_total_time=600 -max_len=3000
-
-For an environment of its own: `pip install -e . atheris==3.0.0` on Python 3.11, the last for which there is a wheel. It comes upon what
-random mutations seldom meet, since it keeps what goes further than the inputs before. The first byte of an input chooses the format.
+`make fuzz` runs it: libFuzzer's arguments are its own. It comes upon what random mutations seldom meet, since it keeps what goes further than
+the inputs before. The first byte of an input chooses the format.
 """
 
 from __future__ import annotations
