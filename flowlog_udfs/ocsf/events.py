@@ -158,20 +158,22 @@ def _through(rows: pa.Table, mappings: pa.Table) -> dict[str, list[list[str] | N
     for inside, remote in (("initiator", "responder"), ("responder", "initiator")):
         own = {f"{inside}_addr": "inside_addr", f"{inside}_port": "inside_port"}
         own |= {f"{remote}_addr": "remote_addr", f"{remote}_port": "remote_port", "protocol": "protocol", "nat_id": "nat_id"}
-        legs = pa.table(
-            {"row": np.arange(rows.num_rows)} | {target: _plain(rows, name).fill_null(_NONE[target]) for name, target in own.items()}
-        ).filter(pa.array(equals(rows.column("nat_leg"), "inside")))
-        pairs = pa.table({name: _plain(mappings, name) for name in MAPPING_COLUMNS}).filter(pc.field("nat_addr").is_valid())
-        pairs = pairs.set_column(0, "nat_id", pairs.column("nat_id").fill_null(""))
-        for name in own.values():
-            place = pairs.schema.get_field_index(name)
-            pairs = pairs.set_column(place, name, pairs.column(name).fill_null(_NONE[name]))
+        legs = pa.table({"row": np.arange(rows.num_rows)} | {target: _key(rows, name, target) for name, target in own.items()})
+        legs = legs.filter(pa.array(equals(rows.column("nat_leg"), "inside")))
+        pairs = pa.table({"nat_addr": _plain(mappings, "nat_addr")} | {name: _key(mappings, name, name) for name in own.values()})
+        pairs = pairs.filter(pc.field("nat_addr").is_valid())
         met = legs.join(pairs, keys=list(own.values()), join_type="inner").group_by("row").aggregate([("nat_addr", "distinct")])
         shown: list[list[str] | None] = [None] * rows.num_rows
         for row, addresses in zip(met.column("row").to_pylist(), met.column("nat_addr_distinct").to_pylist(), strict=True):
             shown[row] = sorted(addresses)
         found[inside] = shown
     return found
+
+
+def _key(rows: pa.Table, name: str, target: str) -> pa.Array:
+    """A column to join by, of one type wherever it comes from: rows that tasks exchange have whole numbers of 64 bits."""
+    none = pa.scalar(_NONE[target])
+    return _plain(rows, name).cast(none.type).fill_null(none)
 
 
 _NONE: dict[str, Any] = {"inside_addr": "", "inside_port": -1, "remote_addr": "", "remote_port": -1, "protocol": -1, "nat_id": ""}

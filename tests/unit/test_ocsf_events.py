@@ -72,6 +72,15 @@ def made(*connections: dict[str, Any], mappings: tuple[dict[str, Any], ...] = ()
     return found
 
 
+def test_a_day_without_mappings_beside_whole_numbers_of_64_bits():
+    """As tasks exchange them."""
+    rows = pa.Table.from_pylist([CONNECTION], CONNECTIONS)
+    for place, one in enumerate(CONNECTIONS):
+        rows = rows.set_column(place, one.name, rows.column(place).cast(pa.int64())) if pa.types.is_int32(one.type) else rows
+    mappings = pa.schema([NAT_MAPPINGS_TABLE.schema.field(name) for name in MAPPING_COLUMNS]).empty_table()
+    assert events(rows, mappings, {}, "0.1.0").num_rows == 1
+
+
 def test_a_whole_event():
     (event,) = made({"connection_id": -1})
     assert (event["class_uid"], event["category_uid"], event["activity_id"], event["type_uid"]) == (4001, 4, 6, 400106)

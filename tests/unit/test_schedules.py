@@ -33,6 +33,7 @@ FILLED = {
     "ACCOUNT_ID": "123456789012",
     "REGION": "us-east-1",
     "LOG_BUCKET": "logs",
+    "LOG_PREFIX": "",
     "TABLE_BUCKET": "tables",
     "CODE_BUCKET": "code",
     "TOPIC": "flowlog",
