@@ -6,7 +6,7 @@ records --survey--> interfaces --clues--> knowledge --prepare--> observed rows -
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from flowlog_udfs import tallies
 from flowlog_udfs.addresses import is_private, packed
 from flowlog_udfs.attribution import Attributed, Carried, Hashes, Knowledge, attribute
-from flowlog_udfs.clues import BALANCED, FAN_IN, MIDDLEBOX, SERVER, sorted_hashes
+from flowlog_udfs.clues import BALANCED, FAN_IN, MIDDLEBOX, SERVER, SHOWN, sorted_hashes
 from flowlog_udfs.columns import Flags, codes, equals, mixed, numbers
 from flowlog_udfs.config import AttributionConfig
 from flowlog_udfs.connections import connections
@@ -161,7 +161,6 @@ class Whole:
 
     known: Knowledge
     gateways: Gateways
-    middleboxes: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def interfaces(self) -> Mapping[str, Interface]:
@@ -169,11 +168,13 @@ class Whole:
         return self.known.interfaces
 
 
-def clued(found: pa.Table) -> tuple[dict[str, Hashes], frozenset[str]]:
-    """Rows of `clues.CLUES` as the fields of `Knowledge` that they fill, and the middleboxes."""
-    hashes = {name: sorted_hashes(found, clue) for name, clue in (("servers", SERVER), ("fan_in", FAN_IN), ("balanced", BALANCED))}
-    names = found.filter(pc.equal(found.column("clue"), MIDDLEBOX)).column("observer")
-    return hashes, frozenset(names.to_pylist())
+def clued(found: pa.Table, interfaces: Mapping[str, Interface]) -> dict[str, Hashes]:
+    """Rows of `clues.CLUES` as the fields of `Knowledge` that they fill; what they tell of an interface is filled in there."""
+    for row in found.filter(found.column("observer").is_valid()).to_pylist():
+        one = interfaces[row["observer"]]
+        one.passes_on |= row["clue"] == MIDDLEBOX
+        one.shown |= {row["address"]} if row["clue"] == SHOWN else frozenset()
+    return {name: sorted_hashes(found, clue) for name, clue in (("servers", SERVER), ("fan_in", FAN_IN), ("balanced", BALANCED))}
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def work_out(observed: pa.Table, whole: Whole) -> WorkedOut:
     """Attribute a partition's observed rows; the kernel does not depend on their order."""
     done: Attributed = attribute(observed, whole.known)
     came_to = outcomes(done, whole.known)
-    legs = find_legs(done, came_to, whole.interfaces, whole.middleboxes, whole.gateways, whole.known.balanced)
+    legs = find_legs(done, came_to, whole.interfaces, whole.gateways, whole.known.balanced)
     return WorkedOut(
         connections(done, came_to, whole.interfaces, whole.known.owners, (legs.nat_ids, legs.nat_legs)),
         legs.table,

@@ -1,7 +1,7 @@
 """What must be known of a whole day before a single connection is judged: who answers, who is visited by many, who forwards, who balances.
 
-In: batches of records. Out: rows of `CLUES`, hashes of ends and names of observers; only the count of visitors needs the batches brought
-together (`visited`).
+In: batches of records. Out: rows of `CLUES`, hashes of ends, names and addresses of observers; only the count of visitors needs the batches
+brought together (`visited`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from flowlog_udfs.survey import observers
 from flowlog_udfs.tcp_flags import is_syn, is_syn_ack
 
 HANDSHAKES = pa.schema([("key", pa.uint64()), ("end", pa.uint64()), ("answered", pa.bool_())])
-SERVER, FAN_IN, BALANCED, MIDDLEBOX = "server", "fan-in", "balanced", "middlebox"
-CLUES = pa.schema([("clue", pa.string()), ("end", pa.int64()), ("observer", pa.string())])
+SERVER, FAN_IN, BALANCED, MIDDLEBOX, SHOWN = "server", "fan-in", "balanced", "middlebox", "shown"
+CLUES = pa.schema([("clue", pa.string()), ("end", pa.int64()), ("observer", pa.string()), ("address", pa.string())])
 VISITS = pa.schema([("end", pa.uint64()), ("peer", pa.uint64()), ("arrived", pa.bool_()), ("undecided", pa.bool_())])
 FAN_IN_PEERS = 3
 """So many peers that spoke with an end, both ways, make it a likely server."""
@@ -57,12 +57,17 @@ class Batch:
 
 
 def clues(batch: Batch, vantage: Vantage) -> pa.Table:
-    """The clues of one batch: `balanced` clients' ends at network load balancers, and `middlebox` observers with packets of others."""
+    """The clues of one batch: `balanced` clients' ends at network load balancers, `middlebox` observers with packets of others, and what
+    regional NAT gateways that nothing names have `shown` as their own addresses, which the survey knows where flow-direction is logged.
+    """
     records, ends, observer = batch.records, batch.ends, batch.observer
     listed = [vantage.survey.interfaces[name] for name in batch.names.to_pylist()]
     balances = np.array([one.kind == NETWORK_LOAD_BALANCER for one in listed], dtype=bool)
     guessed = np.array([not one.forwards for one in listed], dtype=bool)
-    looked_at = np.flatnonzero(ends.both & (balances[observer] | (guessed[observer] & (ends.source_differs | ends.target_differs))))
+    nameless = np.array([one.is_regional and one.observer[0] == "@" for one in listed], dtype=bool)
+    shows = nameless[observer] & np.asarray(records.column("flow_direction").is_null()) & ~ends.of_inside_leg
+    differs = ends.source_differs | ends.target_differs
+    looked_at = np.flatnonzero(ends.both & (balances[observer] | shows | (guessed[observer] & differs)))
     few = records.take(pa.array(looked_at))
     seen = Seen.of(few, vantage)
     transit = seen.transit()[0]
@@ -73,14 +78,17 @@ def clues(batch: Batch, vantage: Vantage) -> pa.Table:
     few_names = pa.array([one.observer for one in seen.interfaces], pa.string())
     (who, client, port), _ = distinct(seen.observer[at_balancer], seen.peer[at_balancer], client_port[at_balancer])
     balanced = np.unique(_hashed(vantage, few_names, seen.ends, who, client, port))
-    names_of_ends = pa.table(
-        [[MIDDLEBOX] * len(middleboxes), pa.nulls(len(middleboxes), pa.int64()), pa.array(middleboxes, pa.string())], schema=CLUES
-    )
-    return pa.concat_tables([_clue(BALANCED, balanced), names_of_ends])
+    told = np.flatnonzero(shows[looked_at] & (seen.side != UNKNOWN_SIDE))
+    (who, local), _ = distinct(seen.observer[told], seen.local[told])
+    found = [{"clue": MIDDLEBOX, "observer": name} for name in middleboxes]
+    for place, word in zip(who.tolist(), local.tolist(), strict=True):
+        found.append({"clue": SHOWN, "observer": seen.interfaces[place].observer, "address": seen.ends.words[word].as_py()})
+    return pa.concat_tables([_clue(BALANCED, balanced), pa.Table.from_pylist(found, CLUES)])
 
 
 def _clue(name: str, hashes: Hashes) -> pa.Table:
-    return pa.table([[name] * len(hashes), pa.array(hashes.view(np.int64)), pa.nulls(len(hashes), pa.string())], schema=CLUES)
+    nothing = pa.nulls(len(hashes), pa.string())
+    return pa.table([[name] * len(hashes), pa.array(hashes.view(np.int64)), nothing, nothing], schema=CLUES)
 
 
 def handshakes(batch: Batch, vantage: Vantage) -> pa.Table:

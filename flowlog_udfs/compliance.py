@@ -44,7 +44,7 @@ from flowlog_udfs.policy.trends import (
     large_transfers,
     sent_to_internet,
 )
-from flowlog_udfs.presence import INTERFACES_TABLE
+from flowlog_udfs.presence import INTERFACES_TABLE, nat_gateways
 from flowlog_udfs.report import counting
 from flowlog_udfs.scan import Scanned, row_groups, scan
 from flowlog_udfs.subnets import RECONCILIATION_TABLE, SUBNET_BYTES_TABLE
@@ -102,9 +102,9 @@ def judge_day(
     for table, step in ((COVERAGE_TABLE, "ingest_records"), (CONNECTIONS_TABLE, "attribute_initiators"), (NAT_MAPPINGS_TABLE, "map_nat")):
         _require(read, table, day, step)
     _require(read, RECONCILIATION_TABLE, day, "total_subnet_bytes")
-    judge = Judge(policy, Segments.of(policy.segments, inventory), day)
-    counted = count_day(spark, read, judge)
     interfaces = day_rows(read, INTERFACES_TABLE, day)
+    judge = Judge(policy, Segments.of(policy.segments, inventory), day, nat_gateways(interfaces))
+    counted = count_day(spark, read, judge)
     expected = expectations(policy.expected, inventory, {row["vpc_id"] for row in interfaces})
     presence = Presence(day_rows(read, COVERAGE_TABLE, day), interfaces, expected, inventory)
 

@@ -186,7 +186,7 @@ def _owner_columns(
         if end == "initiator":
             proxy, host = (
                 groups.any(owns & np.array(flags[: len(logged)], dtype=bool)[rows.observer]) | (known & np.array([*flags, False])[owner])
-                for flags in ([one.is_proxy for one in listed], [bool(one.instance_id) or one.is_listed for one in listed])
+                for flags in ([one.opens_for_others for one in listed], [bool(one.instance_id) or one.is_listed for one in listed])
             )
             kind = np.where(proxy, 1, np.where(host, 0, 2))
             result["initiator_kind"] = _words(np.where(done.answers.initiator == UNKNOWN, 2, kind), KINDS)

@@ -118,10 +118,10 @@ def attribute_day(
     vantage = Vantage.of(found, logs, scopes_of(found, inventory, ranges), inventory)
     services = load_services(Path(config.attribution.services)) if config.attribution.services else default_services()
     ports = PortRules.build(services)
-    hashes, middleboxes = clued(_clues(spark, warehouse, groups, vantage, ports, partitions))
+    hashes = clued(_clues(spark, warehouse, groups, vantage, ports, partitions), found.interfaces)
     yesterday = _carried(spark, read, day)
     known = knowledge(vantage, day, ports, hashes, yesterday, config.attribution)
-    whole = Whole(known, Gateways.of(inventory, found.interfaces), middleboxes)
+    whole = Whole(known, Gateways.of(inventory, found.interfaces))
 
     outcome = _work_out(spark, warehouse, day, groups, vantage, whole, partitions)
     _reconcile(outcome, found)

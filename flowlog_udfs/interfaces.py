@@ -39,7 +39,8 @@ class Interface:
     """One observer of the day; texts are None where nothing says.
 
     `own` addresses and delegated `ranges` are its own; `flow_logs` holds the stretches of time in which each flow log covered it, `watched`
-    those in which any did. `gateways` are, of a regional NAT gateway that the rows do not name, the public addresses it may be.
+    those in which any did. `passes_on` tells that it carried packets of others, by their addresses; `shown` are the addresses that outside
+    legs of regional NAT gateways that the rows do not name showed as their own.
     """
 
     observer: str
@@ -55,6 +56,8 @@ class Interface:
     remotes: frozenset[str] = frozenset()
     flow_logs: dict[str, Stretches] = field(default_factory=dict)
     watched: Stretches = field(default_factory=NEVER.copy)
+    passes_on: bool = False
+    shown: frozenset[str] = frozenset()
 
     @property
     def forwards(self) -> bool:
@@ -65,6 +68,11 @@ class Interface:
     def is_proxy(self) -> bool:
         """Whether nobody sits there: it forwards, or ends connections for others, like a load balancer or an endpoint."""
         return self.forwards or self.kind in TERMINATING_KINDS
+
+    @property
+    def opens_for_others(self) -> bool:
+        """Whether what it opens is somebody else's: of a proxy, and of what passes on packets like a NAT and is no instance."""
+        return self.is_proxy or (self.passes_on and not self.instance_id)
 
 
 @dataclass(frozen=True)

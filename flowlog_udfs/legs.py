@@ -6,7 +6,7 @@ without pairing: a NAT gateway's inside legs, and outside legs that the gateway 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ class Gateways:
         """From the inventory's regional gateways and the day's interfaces."""
         gateways = inventory.nat_gateways if inventory else ()
         named = {address: one.nat_gateway_id for one in gateways if one.kind == REGIONAL_NAT_GATEWAY for address in one.public_addresses}
-        return cls(named, {name: one.own for name, one in interfaces.items() if one.is_regional})
+        return cls(named, {name: one.own | one.shown for name, one in interfaces.items() if one.is_regional})
 
     def name(self, one: Interface, address: str | None) -> str | None:
         """The id of the translator: its interface or resource id, else the inventory's name of its address, else `VPC/address`.
@@ -82,16 +82,13 @@ def find_legs(
     done: Attributed,
     came_to: Outcomes,
     interfaces: Mapping[str, Interface],
-    middleboxes: Collection[str],
     gateways: Gateways,
     balanced: npt.NDArray[np.uint64],
 ) -> Legs:
-    """The legs of a partition. `middleboxes` are observers that passed on packets of others, somewhere that day; `balanced` clients' ends
-    (hashes) that a network load balancer was seen to serve.
-    """
+    """The legs of a partition. `balanced` are clients' ends (hashes) that a network load balancer was seen to serve."""
     rows = done.rows
     listed = [interfaces[name] for name in rows.observers.to_pylist()]
-    translates = np.array([one.kind in NAT_KINDS or one.observer in middleboxes for one in listed], dtype=bool)[rows.observer]
+    translates = np.array([one.kind in NAT_KINDS or one.passes_on for one in listed], dtype=bool)[rows.observer]
     known = ~rows.duplicate & (rows.side != UNKNOWN_SIDE)
     own = known & ~rows.transit
     pod = own & (rows.shown >= 0)

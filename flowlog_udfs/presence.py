@@ -6,14 +6,16 @@ aggregation intervals and come back (a watched interface without traffic has row
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from flowlog_udfs.fields import ACCEPT, REJECT
 from flowlog_udfs.interfaces import Interface, Stretches, Survey
+from flowlog_udfs.inventory import NAT_GATEWAY, REGIONAL_NAT_GATEWAY
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.tables import Table
 
@@ -42,6 +44,13 @@ def presence(surveyed: pa.Table, survey: Survey, logs: Mapping[str, Subscription
     rows = [_row(*one, survey, logs) for one in found]
     table = pa.Table.from_pylist(rows, pa.schema([field for field in INTERFACES if field.name != "gaps"]))
     return table.append_column(INTERFACES.field("gaps"), _gaps([one.flow_logs[flow_log] for one, flow_log, _ in found]))
+
+
+def nat_gateways(interfaces: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The interfaces of NAT gateways, and the VPCs of regional ones, which have no interface, from rows of `INTERFACES`."""
+    names = {NAT_GATEWAY: "interface_id", REGIONAL_NAT_GATEWAY: "vpc_id"}
+    found = (row[names[row["kind"]]] for row in interfaces if row["kind"] in names)
+    return frozenset(name for name in found if name)
 
 
 def _row(one: Interface, flow_log: str, records: int, survey: Survey, logs: Mapping[str, Subscription]) -> dict[str, object]:

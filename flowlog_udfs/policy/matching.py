@@ -2,7 +2,7 @@
 
 In: columns `READ` of table `connections`. Out: rows of `gathering.MATCHED`.
 A connection is judged by who initiated it, so that a reply is never a violation: rows whose initiator is not known, or not sure enough,
-accuse nobody. Tunnels are outside all rules.
+accuse nobody. Tunnels are outside all rules, and so is what was let through to a NAT gateway itself, where nothing sits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowlog_udfs.columns import Flags, Groups, Ints, codes, equals, joined, numbers, shared_codes, texts
+from flowlog_udfs.fields import REJECT
 from flowlog_udfs.policy.gathering import EXAMPLE_COLUMNS, MATCHED, cast
 from flowlog_udfs.policy.model import ANY, INTERNET, OWN, REACHED, Connections, FirstSeen, Policy, Rule
 from flowlog_udfs.policy.segments import ENDS, INTERNET_SCOPES, OWN_SCOPES, Segments, allowed, in_scopes, on_ports, waived, within
@@ -25,7 +26,17 @@ from flowlog_udfs.sorting import sort_by
 READ = (
     *(f"{end}_{name}" for end in ENDS for name in ("addr", "port", "account_id", "vpc_id", "subnet_id", "scope")),
     *("initiator_kind", "protocol", "bytes_sent", "bytes_received", "first_start", "last_end", "action", "verdict_by", "state"),
-    *("basis", "confidence", "nat_id", "nat_leg", "traffic_class", "encryption_status", "reject_reason", "connection_id"),
+    *(
+        "responder_interface_id",
+        "basis",
+        "confidence",
+        "nat_id",
+        "nat_leg",
+        "traffic_class",
+        "encryption_status",
+        "reject_reason",
+        "connection_id",
+    ),
 )
 """The columns of `connections` that rules look at."""
 PEER_SIGN = " ↔ "
@@ -36,11 +47,12 @@ PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 
 @dataclass(frozen=True)
 class Judge:
-    """A policy ready for a day."""
+    """A policy ready for a day; `nats` are the interfaces of NAT gateways and the VPCs of regional ones (`presence.nat_gateways`)."""
 
     policy: Policy
     segments: Segments
     day: date
+    nats: frozenset[str] = frozenset()
 
     def numbered(self, kind: type) -> Iterator[tuple[int, Rule]]:
         """The enabled rules of a kind with their places in the policy."""
@@ -52,10 +64,25 @@ class Judge:
         outside = equals(connections.column("basis"), "none") | np.asarray(connections.column("traffic_class").is_valid())
         return (confidence >= self.policy.least_confidence) & ~outside
 
+    def reached_nat(self, connections: pa.Table) -> Flags:
+        """Connections let through to a NAT gateway's own end; a regional one's is an own public address that no interface has.
+
+        In transit at the gateway its address stands for a remote end that the format hides.
+        """
+
+        def stands_at(name: str) -> Flags:
+            code, words = codes(connections.column(name))
+            return np.array([*(word in self.nats for word in words.to_pylist()), False], dtype=bool)[code]
+
+        nowhere = np.asarray(connections.column("responder_interface_id").is_null())
+        is_regional = nowhere & in_scopes(connections, "responder", ("own-public",)) & stands_at("responder_vpc_id")
+        not_there = equals(connections.column("action"), REJECT) | equals(connections.column("verdict_by"), "transit")
+        return (is_regional | stands_at("responder_interface_id")) & ~not_there
+
 
 def matches(connections: pa.Table, judge: Judge) -> pa.Table:
     """Rows of `MATCHED` for a batch of connections: every rule about connections, and the external peers of sensitive segments."""
-    sure = judge.sure(connections)
+    sure = judge.sure(connections) & ~judge.reached_nat(connections)
     sides = (judge.segments.holding(connections, ENDS[0]), judge.segments.holding(connections, ENDS[1]))
     found = [MATCHED.empty_table()]
     for number, rule in judge.numbered(Connections):

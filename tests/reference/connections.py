@@ -65,8 +65,9 @@ def _knowledge(
             "state": item["state"],
             "midnight": midnight,
         }
+    forwarders = {row.observer for row in rows if row.role == TRANSIT and row.stands_for in FORWARDING}
     wide = {(row.key, row.local) for row in rows if row.own != "unknown" and row.role != TRANSIT and _is_proxy(row.kind)}
-    knowledge = Knowledge(open_then, set(), set(), noisy(rows), wide, config, known, _owners(rows, known, config))
+    knowledge = Knowledge(open_then, set(), set(), noisy(rows), wide, forwarders, config, known, _owners(rows, known, config))
     servers = {(item["network"], End(item["addr"], item["port"])) for item in yesterday["servers"]}
     asked, answered = set(), set()
     accepted: dict[tuple[str, End, End, Any], set[bool]] = defaultdict(set)
@@ -155,7 +156,7 @@ def _connection(
         for name in (*OWNER, "interface_id"):
             result[f"{side}_{name}"] = told.get(name)
     result |= {
-        "initiator_kind": _kind(owners[first], knowledge.owners.get((network, first.address)), answer, knowledge.known),
+        "initiator_kind": _kind(owners[first], knowledge.owners.get((network, first.address)), answer, knowledge),
         **volumes,
         "late_rejects": sum(row.late for row in real),
         "first_start": min((row.start for row in has_time), default=None),
@@ -187,17 +188,19 @@ def _connection(
     return result
 
 
-def _kind(owners: Sequence[Row], known_owner: Mapping[str, Any] | None, answer: Answer, known: Known) -> str:
-    """proxy: the initiator's interface is a load balancer, endpoint or NAT; host: an instance is known there, or the inventory lists the
-    interface as something else; unknown: no interface of ours, nothing known of it, or nobody known to have initiated."""
+def _kind(owners: Sequence[Row], known_owner: Mapping[str, Any] | None, answer: Answer, knowledge: Knowledge) -> str:
+    """proxy: the initiator's interface is a load balancer, endpoint or NAT, or has rows in transit and no instance; host: an instance is
+    known there, or the inventory lists the interface as something else; unknown: no interface of ours, nothing known of it, or nobody known
+    to have initiated."""
     if answer.initiator is None or not (owners or known_owner):
         return "unknown"
     if not owners and known_owner:
+        is_proxy = _is_proxy(known_owner["kind"]) or known_owner["interface_id"] in knowledge.forwarders
         is_host = known_owner["instance_id"] or known_owner["listed"]
-        return "proxy" if _is_proxy(known_owner["kind"]) else "host" if is_host else "unknown"
-    if any(_is_proxy(row.kind) for row in owners):
+        return "proxy" if is_proxy else "host" if is_host else "unknown"
+    if any(_is_proxy(row.kind) or row.observer in knowledge.forwarders for row in owners):
         return "proxy"
-    hosts = any(row.place["instance_id"] or row.observer in known.interfaces for row in owners)
+    hosts = any(row.place["instance_id"] or row.observer in knowledge.known.interfaces for row in owners)
     return "host" if hosts else "unknown"
 
 

@@ -31,6 +31,7 @@ class Knowledge:
     fan_in: Collection[tuple[str, End, Any]]
     noisy_logs: Collection[str]  # flow logs that show every flag
     wide: Collection[tuple[Any, End]]  # by key: ends at NAT gateways and load balancers that logged it, whose own ports start at 1024
+    forwarders: Collection[str]  # observers that pass on what others say, as far as is known, or by what they carried
     settings: Mapping[str, Any]
     known: Known
     owners: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)  # by network and address: place, interface_id, kind

@@ -98,7 +98,7 @@ def _translator(
         if by_episode[leg.episode]["basis"] not in flagged or _initiator(by_episode[leg.episode]) == leg.near
     ]
     nameless = observer.startswith("@")
-    addresses = {leg.near.address for leg in outsides} if nameless else {row.local.address for row in own_rows}
+    addresses = {row.local.address for row in own_rows}
     gateways = {known.gateway_of_public.get(str(address), f"{_vpc(group)}/{address}") for address in addresses}
     one_gateway = not nameless or len(gateways) == 1
 

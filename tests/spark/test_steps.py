@@ -43,6 +43,8 @@ CASES = (
     "observations/overlapping-flow-logs",
     "nat/balancer-that-keeps-the-client",
     "nat/two-alike",
+    "nat/known-by-forwarding",
+    "nat/two-regional-without-flow-direction",
     "nat/two-regional-without-resource-id",
     "subnets/hours",
 )
@@ -176,6 +178,13 @@ def test_who_was_behind_a_nat(spark, tmp_path):
     assert behind_nat(spark, warehouse, mapped[0]["nat_addr"], 3333, moment).count() == 0
     with pytest.raises(UsageError, match="needs its zone"):
         behind_nat(spark, warehouse, "10.0.0.220", 1111, datetime(2026, 3, 10, 10))
+
+
+def test_a_knock_at_a_nat_gateway_is_no_finding(spark, tmp_path):
+    run_case(spark, Case(GOLDEN / "connections" / "knock-at-a-nat"), tmp_path)
+    assert {one["rule"] for one in rows(tmp_path / "tables", "findings")} == {"coverage-gap"}
+    outcomes = {one["rule"]: one["outcome"] for one in rows(tmp_path / "tables", "assessments")}
+    assert outcomes["admin-from-internet-unanswered"] == "pass"
 
 
 def test_a_public_address_finds_the_gateways_private_one(spark, tmp_path):

@@ -105,11 +105,11 @@ def analyse(
             proven(pa.concat_tables([handshakes(one, vantage) for one in looked_at])),
         ]
     )
-    hashes, middleboxes = clued(clue)
+    hashes = clued(clue, found.interfaces)
     no_evidence = (Carried(), np.zeros(0, np.uint64))
     evidence = received(carries(yesterday, day - timedelta(days=1))) if yesterday is not None else no_evidence
     known = knowledge(vantage, day, ports, hashes, evidence, AttributionConfig())
-    whole = Whole(known, Gateways.of(listed, found.interfaces), middleboxes)
+    whole = Whole(known, Gateways.of(listed, found.interfaces))
     prepared = [prepare(cut.select([*READ, REDELIVERED]), vantage) for cut in cuts]
     observed = joined([one.observed for one in prepared])
     target = partition_hashes(observed) % np.uint64(partitions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,11 @@ def judged(
     inventory: Inventory | None = None,
     batches: int = 1,
     partitions: int = 1,
+    nats: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """The findings of rules about connections; `batches` and `partitions` say how these are cut."""
+    """The findings of rules about connections; `batches` and `partitions` say how these are cut, `nats` is the judge's."""
     policy = policy or load_policy(None)
-    judge = Judge(policy, Segments.of(policy.segments, inventory), DAY)
+    judge = Judge(policy, Segments.of(policy.segments, inventory), DAY, frozenset(nats))
     table = connections_of(connections)
     cuts = [table.take(pa.array(np.arange(n, table.num_rows, batches))) for n in range(batches)]
     found = []

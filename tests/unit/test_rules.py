@@ -344,6 +344,40 @@ def test_a_translated_connection_is_told_once_by_who_is_behind() -> None:
     assert (unknown["subject"], unknown["summary"]) == ("10.0.0.220", "1 connection, 1 peer, through the translator eni-nat")
 
 
+@pytest.mark.parametrize("state, verdict_by", [("unanswered", "receiver"), ("refused_by_host", "receiver"), ("established", "receiver")])
+def test_nothing_sits_at_a_nat_gateway(state: str, verdict_by: str) -> None:
+    """Semantics 9: a knock at a NAT is unanswered, and no finding."""
+    knock = connection("198.51.100.7", "10.0.0.220:22", state=state, verdict_by=verdict_by, responder_interface_id="eni-nat")
+    assert judged([knock], nats=["eni-nat"]) == []
+    assert [rule for rule, _ in told(judged([knock], nats=["eni-other", "vpc-1"]))] != []
+    assert told(judged([knock, connection("198.51.100.7", "10.0.1.5:22")], nats=["eni-nat"])) == [
+        ("admin-from-internet", "10.0.1.5 tcp/22")
+    ]
+
+
+def test_a_regional_nat_gateway_is_its_vpcs_public_addresses_without_interface() -> None:
+    regional = {"responder_scope": "own-public", "responder_vpc_id": "vpc-1", "state": "unanswered"}
+    knock = connection("198.51.100.7", "203.0.113.1:22", **regional)
+    assert judged([knock], nats=["vpc-1"]) == []
+    for row in (
+        connection("198.51.100.7", "203.0.113.1:22", **regional | {"responder_vpc_id": "vpc-2"}),
+        connection("198.51.100.7", "203.0.113.1:22", **regional, responder_interface_id="eni-1"),
+        connection("198.51.100.7", "10.0.1.5:22", state="unanswered", responder_interface_id=None),
+    ):
+        assert [rule for rule, _ in told(judged([row], nats=["vpc-1"]))] == ["admin-from-internet-unanswered"]
+
+
+def test_what_passes_a_nat_gateway_is_judged_where_its_address_stands_for_a_hidden_end() -> None:
+    """A format without packet-level addresses shows the gateway in place of the remote end (semantics 1)."""
+    passing = connection("10.0.1.5", "10.0.0.220:23", verdict_by="transit", responder_interface_id="eni-nat")
+    assert told(judged([passing], nats=["eni-nat"])) == [("cleartext", "10.0.0.220 tcp/23")]
+
+
+def test_what_is_refused_at_a_nat_gateway_still_tells_of_its_sender() -> None:
+    rows = [refused("10.0.1.5", f"10.0.0.220:{port}", responder_interface_id="eni-nat") for port in range(22, 32)]
+    assert told(judged(rows, nats=["eni-nat"])) == [("refused-from-inside", "10.0.1.5")]
+
+
 def test_no_order_and_no_cut_changes_findings(tmp_path: Path) -> None:
     policy = policy_of(tmp_path, SEGMENTED)
     rows = [connection(f"198.51.100.{n % 5}", f"10.0.16.{n % 3}:22", first_start=NOON + timedelta(seconds=n)) for n in range(40)]
