@@ -58,7 +58,7 @@ COVERAGE = pa.schema(
         ("only_regions", pa.list_(pa.string())),
     ]
 )
-COVERAGE_TABLE = Table("coverage", COVERAGE, ("account_id", "region", "flow_log_id", "hour"))
+COVERAGE_TABLE = Table("coverage", COVERAGE, ("account_id", "region", "flow_log_id", "hour", "late_records"))
 _OF_OBJECTS = ("objects", "failed_objects", "size_bytes", "lines", "rejects", "late_records")
 
 

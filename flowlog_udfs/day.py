@@ -11,11 +11,12 @@ from flowlog_udfs.arguments import STEP_NAMES
 from flowlog_udfs.compliance import day_rows
 from flowlog_udfs.counts import ingest_counts, initiation_counts, report_counts, totals_counts, translation_counts
 from flowlog_udfs.day_arguments import DayArguments, Step
+from flowlog_udfs.doubts import provisional_note, stale_note
 from flowlog_udfs.errors import DayLimitError
 from flowlog_udfs.ingest import OBJECTS, held_elsewhere, ingest_day
 from flowlog_udfs.initiation import attribute_day
 from flowlog_udfs.ledger import versions
-from flowlog_udfs.reporting import is_standing, provisional_note, report_day, stale_note
+from flowlog_udfs.reporting import is_standing, report_day
 from flowlog_udfs.selection import list_source
 from flowlog_udfs.summary import ingest_summary, initiation_summary, report_summary, totals_summary, translation_summary
 from flowlog_udfs.totals import total_day
@@ -89,7 +90,7 @@ def remaining(arguments: DayArguments) -> tuple[str, ...]:
     read = day_rows(warehouse, OBJECTS, day, ["key", "etag"])
     if listed != {(row["key"], row["etag"]) for row in read} or stale_note(warehouse, day):
         return STEP_NAMES
-    up_to_date = (provisional_note(warehouse, day, {row["key"] for row in read}, config.ingest.late_hours), None)
+    up_to_date = (provisional_note(warehouse, day, config.ingest.late_hours), None)
     return () if (latest[0]["provisional"], latest[0]["stale"]) == up_to_date else STEP_NAMES[-1:]
 
 

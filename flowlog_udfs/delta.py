@@ -188,6 +188,15 @@ def snapshot_files(table: DeltaTable) -> Iterator[tuple[date, str, int]]:
         yield row["partition.day"], unquote(row["path"]), row["size_bytes"]
 
 
+def highest(table: DeltaTable, column: str) -> dict[date, Any]:
+    """The highest value of a column on each day of a snapshot; without the days that have a file of which it is not known."""
+    added = pa.table(_asked(table.table_uri, lambda: table.get_add_actions(flatten=True)))
+    known: dict[date, list[Any]] = {}
+    for row in added.select(["partition.day", name]).to_pylist() if (name := f"max.{column}") in added.column_names else ():
+        known.setdefault(row["partition.day"], []).append(row[name])
+    return {day: max(values) for day, values in known.items() if None not in values}
+
+
 def _asked(uri: str, ask: Callable[[], Answer]) -> Answer:
     """What delta-rs reads of a table, asked for again where an answer broke; raises `StorageError` when it cannot be read."""
     for number in itertools.count(1):
@@ -209,9 +218,14 @@ class Origin(NamedTuple):
     carried_from: str | None
 
 
-def committed_origin(version: int, read_commit: Callable[[int], bytes | None], day: date) -> Origin | None:
-    """What `day` was last made from as of a version of a table; None for a day that it does not have. See `told_origins`."""
-    return next((told[day] for _, told in told_origins(version, read_commit) if day in told), None)
+def committed_origins(version: int, read_commit: Callable[[int], bytes | None], days: frozenset[date]) -> dict[date, Origin]:
+    """What each of `days` was last made from as of a version of a table, but for days that it does not have. See `told_origins`."""
+    found: dict[date, Origin] = {}
+    for _, told in told_origins(version, read_commit):
+        found = {day: told[day] for day in days & told.keys()} | found
+        if len(found) == len(days):
+            break
+    return found
 
 
 def told_origins(version: int, read_commit: Callable[[int], bytes | None]) -> Iterator[tuple[int, dict[date, Origin]]]:

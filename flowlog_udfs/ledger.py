@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -54,6 +54,13 @@ SIGNOFFS = pa.schema(
     ]
 )
 SIGNOFFS_TABLE = Table("signoffs", SIGNOFFS)
+
+
+class Doubts(NamedTuple):
+    """Why rows of a day may still come (`provisional`), and why it does not belong to the day before (`stale`)."""
+
+    provisional: str | None = None
+    stale: str | None = None
 
 
 def days_of(warehouse: Warehouse, table: Table, first: date, last: date) -> dict[date, list[dict[str, Any]]]:
@@ -156,9 +163,15 @@ def _check_dispositions(warehouse: Warehouse, day: date, digest: str, dispositio
 
 
 def ledger(
-    runs: Mapping[date, Iterable[Mapping[str, Any]]], signoffs: Mapping[date, Iterable[Mapping[str, Any]]], day: date, days: int
+    runs: Mapping[date, Iterable[Mapping[str, Any]]],
+    signoffs: Mapping[date, Iterable[Mapping[str, Any]]],
+    doubts: Mapping[date, Doubts],
+    day: date,
+    days: int,
 ) -> list[dict[str, Any]]:
-    """The last `days` days, the newest first: each with its latest version and the last decision on it, or on an earlier version."""
+    """The last `days` days, the newest first: each with its latest version, what is in doubt of it now, and the last decision on it, or on
+    an earlier version.
+    """
     rows = []
     for number in range(days):
         one = day - timedelta(days=number)
@@ -166,7 +179,8 @@ def ledger(
         signed = max(signoffs.get(one, ()), key=lambda row: (row["signed_at"], row["reviewer"]), default=None)
         rows.append(
             {"day": one}
-            | {name: latest[name] if latest else None for name in ("digest", "complete", "provisional", "outcome", "open")}
+            | {name: latest[name] if latest else None for name in ("digest", "complete", "outcome", "open")}
+            | (doubts[one] if latest else Doubts())._asdict()
             | {name: signed[name] if signed else None for name in ("reviewer", "signed_at", "decision")}
             | {"signed_digest": signed["digest"] if signed else None}
         )

@@ -234,8 +234,8 @@ RUNS = {
     "connections": "connections of the day",
     "rejected_connections": "of them refused",
     "complete": "no flow log had an empty hour, no object failed, nothing expected is missing; NULL (unknown): nothing says what to expect",
-    "provisional": "why rows of the day may still come; NULL when none should",
-    "stale": "why the tables do not belong together; NULL when they do",
+    "provisional": "why rows of the day might still come when the version was made; NULL when none should",
+    "stale": "why the tables did not belong together when the version was made; NULL when they did",
     "outcome": "findings, no_finding or clean",
     "open": "findings that count",
 }

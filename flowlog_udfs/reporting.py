@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from flowlog_udfs.agreement import agreed_inputs, attributed
-from flowlog_udfs.compliance import JUDGED_TABLES, JUDGEMENT_TABLES, Judged, day_rows, days_before, judge_day
+from flowlog_udfs.agreement import agreed_inputs
+from flowlog_udfs.compliance import JUDGED_TABLES, JUDGEMENT_TABLES, day_rows, days_before, judge_day
 from flowlog_udfs.config import Config
 from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.coverage import COVERAGE_TABLE
+from flowlog_udfs.doubts import doubts, provisional_note, stale_note
 from flowlog_udfs.errors import FlowlogError, StorageError
 from flowlog_udfs.ingest import OBJECTS, REJECTS
 from flowlog_udfs.inventory import Inventory
@@ -31,12 +32,13 @@ from flowlog_udfs.report.publishing import latest_report, publish, report_url
 from flowlog_udfs.report.sections import Before
 from flowlog_udfs.subnets import RECONCILIATION_TABLE, SUBNET_BYTES_TABLE
 from flowlog_udfs.tables import Warehouse
-from flowlog_udfs.tallies import BUCKETS, SKIPDATA, TALLIES_TABLE
+from flowlog_udfs.tallies import BUCKETS, SKIPDATA, TALLIES_TABLE, TRANSIT_ONLY
 
 _OBJECT_COLUMNS = (
     *("key", "sha256", "error", "status", "account_id", "region", "flow_log_id", "published_at", "log_format"),
     *("headers", "blank", "other_day", "other_days"),
 )
+_TALLY_COLUMNS = ("hour", "account_id", "region", "vpc_id", "subnet_id", "subnet_bucket", "bytes", "packets", "records")
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ def report_day(
         analytics_digest=analytics,
         inventory={"taken_at": _utc(inventory.taken_at), "digest": inventory.digest()} if inventory else None,
         ip_ranges={"created": _utc(ranges.created)} if ranges else None,
-        provisional=provisional_note(read, day, {row["key"] for row in objects}, config.ingest.late_hours),
+        provisional=provisional_note(read, day, config.ingest.late_hours),
         stale=stale_note(read, day),
     )
-    made = document(inputs, judged, _tables(read, day, judged, objects))
+    made = document(inputs, judged, _tables(read, day, objects, config.ingest.late_hours))
     published = publish(warehouse, day, made, config.digest(), now)
     _require_standing(warehouse, day, judged.inputs, published["digest"])
     return Reported(published, report_url(warehouse, day))
@@ -101,25 +103,29 @@ def _require_standing(warehouse: Warehouse, day: date, inputs: str, digest: str)
         raise StorageError(f"{day}: another run of this day replaced tables or the report meanwhile; run the day again")
 
 
-def _tables(warehouse: Warehouse, day: date, judged: Judged, objects: list[dict[str, Any]]) -> Tables:
+def _tables(warehouse: Warehouse, day: date, objects: list[dict[str, Any]], late_hours: int) -> Tables:
     first = day - timedelta(days=LEDGER_DAYS)
     runs, signoffs = (days_of(warehouse, table, first, day) for table in (RUNS_TABLE, SIGNOFFS_TABLE))
+    # The day itself has no row yet: a version cannot speak of itself.
+    runs.pop(day, None)
     own = [{**row, "dispositions": dict(row["dispositions"])} for row in signoffs.get(day, [])]
     reasons = Counter(row["reason"] for row in day_rows(warehouse, REJECTS, day, ["reason"]))
     skipped: dict[tuple[str | None, str | None, str | None], set[int]] = defaultdict(set)
-    columns = ["hour", "account_id", "vpc_id", "subnet_id", "subnet_bucket"]
-    for row in day_rows(warehouse, TALLIES_TABLE, day, columns):
+    transit = []
+    for row in day_rows(warehouse, TALLIES_TABLE, day, _TALLY_COLUMNS):
         if row["subnet_bucket"] == BUCKETS[SKIPDATA] and row["hour"] is not None:
             skipped[row["account_id"], row["vpc_id"], row["subnet_id"]].add(row["hour"] // 3600 % 24)
+        elif row["subnet_bucket"] == BUCKETS[TRANSIT_ONLY]:
+            transit.append(row)
     return Tables(
         objects=objects,
         subnet_bytes=day_rows(warehouse, SUBNET_BYTES_TABLE, day),
         reconciliation=day_rows(warehouse, RECONCILIATION_TABLE, day),
+        transit_only=transit,
         skipped_hours={place: sorted(hours) for place, hours in skipped.items()},
         reject_reasons=reasons,
         before=[_before(warehouse, one) for one in days_before(warehouse, FINDINGS_TABLE, day)],
-        # The day itself has no row yet: a version cannot speak of itself.
-        ledger=ledger({one: rows for one, rows in runs.items() if one != day}, signoffs, day - timedelta(days=1), LEDGER_DAYS),
+        ledger=ledger(runs, signoffs, doubts(warehouse, runs, late_hours), day - timedelta(days=1), LEDGER_DAYS),
         signoffs=sorted(own, key=lambda row: (row["signed_at"], row["reviewer"])),
     )
 
@@ -145,41 +151,6 @@ def _objects_digest(objects: list[dict[str, Any]]) -> str:
     for row in sorted(objects, key=lambda row: str(row["key"])):
         digest.update(f"{row['key']} {row['sha256']} {row['error']}\n".encode())
     return digest.hexdigest()
-
-
-def provisional_note(warehouse: Warehouse, day: date, read: Collection[str], late_hours: int) -> str | None:
-    """Why rows of the day may be missing: the next day was not read whole, or a run met rows in objects that the day's run did not `read`.
-
-    The next day was read whole if its run met an object delivered at or after the end of its head: the run then looked at the whole head.
-    """
-    after = day + timedelta(days=1)
-    later = sorted({after, after + timedelta(days=1)} & {one for one, _ in warehouse.part_keys(OBJECTS)})
-    if after not in later:
-        return f"{after} was not read yet; its run names rows of this day that were delivered late."
-    begin = datetime.combine(day, time(), timezone.utc)
-    head_ends = begin + timedelta(days=1, hours=late_hours)
-    rows = {one: day_rows(warehouse, OBJECTS, one, ["key", "published_at", "other_days"]) for one in later}
-    late = 0
-    for of_day in rows.values():
-        for row in of_day:
-            held = dict(row["other_days"]).get(day, 0)
-            if held and row["key"] not in read and not begin <= row["published_at"] < head_ends:
-                late += held
-    if late:
-        return f"{late:,} rows of this day were delivered later than its run looks; run the day again to hold them."
-    newest = max((row["published_at"] for row in rows[after]), default=None)
-    if newest is not None and newest >= head_ends:
-        return None
-    seen = f", only up to what was delivered at {newest.astimezone(timezone.utc):%H:%M} UTC of {newest:%Y-%m-%d}" if newest else ""
-    return f"{after} was not read whole yet{seen}; run it again when its head is there: its run names rows of this day that came late."
-
-
-def stale_note(warehouse: Warehouse, day: date) -> str | None:
-    """Whether the day before was worked out anew since this day leaned on it."""
-    today, yesterday = (warehouse.origin(CONNECTIONS_TABLE, one) for one in (day, day - timedelta(days=1)))
-    if yesterday is None or attributed(yesterday.inputs) == (today and today.carried_from):
-        return None
-    return f"{day - timedelta(days=1)} was worked out anew after this day, which leans on it; run this day again."
 
 
 def _utc(moment: datetime) -> str:

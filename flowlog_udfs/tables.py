@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,10 +134,17 @@ class Warehouse:
 
     def origin(self, table: Table, day: date) -> delta.Origin | None:
         """What a table's day was last made from; None where there is no day, and for Parquet, which keeps no such notes."""
-        if self.table_format == "parquet":
-            return None
-        opened = self._opened(table)
-        return delta.committed_origin(opened.version(), partial(self.commit, table), day) if opened else None
+        return self.origins(table, [day]).get(day)
+
+    def origins(self, table: Table, days: Iterable[date]) -> dict[date, delta.Origin]:
+        """The same of several days, in one look through the table's log."""
+        opened = self._opened(table) if self.table_format == "delta" else None
+        return delta.committed_origins(opened.version(), partial(self.commit, table), frozenset(days)) if opened else {}
+
+    def highest(self, table: Table, column: str) -> dict[date, Any]:
+        """The highest value of one of the table's `skipping_columns` on each day, without those days of which its log does not tell it."""
+        opened = self._opened(table) if self.table_format == "delta" else None
+        return delta.highest(opened, column) if opened else {}
 
     def has_day(self, table: Table, day: date) -> bool:
         """Whether a run has made the table's day, be it without a row."""

@@ -63,13 +63,17 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Tables:
-    """The rows of a day's small tables, those of `records`' rejects counted, and what days before this one came to."""
+    """The rows of a day's small tables, those of `records`' rejects counted, and what days before this one came to.
+
+    `transit_only` are the rows of `tallies` in this bucket.
+    """
 
     objects: Sequence[Mapping[str, Any]]
     subnet_bytes: Sequence[Mapping[str, Any]]
     reconciliation: Sequence[Mapping[str, Any]]
     skipped_hours: Mapping[tuple[str | None, str | None, str | None], Sequence[int]]
     reject_reasons: Mapping[str, int]
+    transit_only: Sequence[Mapping[str, Any]] = ()
     before: Sequence[sections.Before] = ()
     ledger: Sequence[Mapping[str, Any]] = ()
     signoffs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
@@ -106,7 +110,9 @@ def document(inputs: Inputs, judged: Judged, tables: Tables) -> dict[str, Any]:
         "talkers": sections.talkers(judged.counted.talkers),
         "nat": sections.translators(judged.counted.behind),
         "refused": sections.refused(judged.counted, judged.presence, tables.objects),
-        "quality": sections.quality(tables.reject_reasons, tables.objects, judged.counted.evidence, tables.reconciliation),
+        "quality": sections.quality(
+            tables.reject_reasons, tables.objects, judged.counted.evidence, tables.reconciliation, tables.transit_only
+        ),
         "not_seen": [{"text": text, "rules": list(names)} for text, names in NOT_SEEN],
         "never_claimed": list(NEVER_CLAIMED),
         "ledger": list(tables.ledger),

@@ -117,6 +117,7 @@ _ORDERS: dict[str, Callable[[Any], Any]] = {
     "findings": lambda one: (SEVERITIES.index(one["severity"]), *_by("rule", "subject", "finding_id")(one)),
     "examples": _by("first_start", "initiator", "responder"),
     "subnets": _largest(("bytes_in", "bytes_out"), "subnet_id", "vpc_id"),
+    "transit_only": _largest(("bytes",), "subnet_id", "vpc_id", "region", "account_id"),
     "talkers": _largest(("bytes_sent", "bytes_received"), "initiator_addr", "vpc_id", "instance_id"),
     "nat": _by("nat_kind", "nat_addr", "nat_interface_id"),
     "inside": _largest(("bytes_out", "bytes_in"), "inside_addr"),

@@ -238,8 +238,12 @@ def _without_reason(presence: Presence, objects: Iterable[Row]) -> str:
     return "reason not recorded in this format" if logged == {False} else "security group, network ACL, or not recorded"
 
 
-def quality(reject_reasons: Mapping[str, int], objects: Iterable[Row], evidence: pa.Table, account: Iterable[Row]) -> dict[str, Any]:
-    """Lines that were no records, objects that could not be read, how sure initiators are, and the account of every byte."""
+def quality(
+    reject_reasons: Mapping[str, int], objects: Iterable[Row], evidence: pa.Table, account: Iterable[Row], transit: Iterable[Row]
+) -> dict[str, Any]:
+    """Lines that were no records, objects that could not be read, how sure initiators are, the account of every byte, and whose middleboxes
+    alone saw some.
+    """
     sure: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
     for row in evidence.to_pylist():
         sure[row["basis"]][0] += row["connections"]
@@ -263,4 +267,17 @@ def quality(reject_reasons: Mapping[str, int], objects: Iterable[Row], evidence:
             }
             for (scope, measure), buckets in sorted(by_measure.items())
         ],
+        "transit_only": _transit_only(transit),
     }
+
+
+def _transit_only(tallies: Iterable[Row]) -> list[dict[str, Any]]:
+    """What middleboxes forwarded that no owner of an end logged, by the subnet of the middlebox, the largest first."""
+    keys = ("account_id", "region", "vpc_id", "subnet_id")
+    found: dict[tuple[str | None, ...], dict[str, Any]] = {}
+    for row in tallies:
+        place = tuple(row[name] for name in keys)
+        one = found.setdefault(place, dict(zip(keys, place, strict=True)) | {"bytes": 0, "packets": 0, "records": 0})
+        for name in ("bytes", "packets", "records"):
+            one[name] += row[name]
+    return sorted(found.values(), key=lambda one: (-one["bytes"], *(str(one[name]) for name in keys[::-1])))

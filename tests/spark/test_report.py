@@ -79,6 +79,10 @@ def test_the_document_keeps_to_its_schema_and_agrees_with_the_tables(whole):
     assert sum(one["connections"] for one in document["quality"]["basis"]) == len(
         [r for r in rows(tables, "connections") if r["day"] == DAY]
     )
+    account = {(one["scope"], one["measure"]): one["buckets"] for one in document["quality"]["reconciliation"]}
+    for measure in ("bytes", "records"):
+        told = sum(one[measure] for one in document["quality"]["transit_only"])
+        assert told == account["subnet", measure]["transit_only"] > 0
     assert document["changes"]["against"] == [str(DAY - timedelta(days=number)) for number in (1, 2, 4)]
     assert [one["digest"] is None for one in document["ledger"][:5]] == [False, False, True, False, True]
 
@@ -130,6 +134,33 @@ def test_a_backfill_takes_up_what_the_days_need(spark, whole, tmp_path, capsys):
     assert report_of(tables, DAY + timedelta(days=1))["verdict"]["provisional"] is None
     assert run(spark, tmp_path / "logs", tables, *span, day=None) == 0
     assert capsys.readouterr().err.count("passed over") == 2
+
+
+def test_the_ledger_tells_what_nights_after_a_report_have_settled_or_unsettled(spark, tmp_path):
+    logs, tables = tmp_path / "logs", tmp_path / "tables"
+    tree = LogTree.in_folder(logs)
+    for number in (10, 11, 12):
+        tree.text(f"{number}T0005", [row(at(f"{number}T00:01:00"))])
+    tree.text("11T0305", [row(at("10T23:50:00"), port=40001)])  # later than the run of its day looks
+    day, after = DAY, DAY + timedelta(days=1)
+    assert run(spark, logs, tables, day=day) == 0
+    former, kept = rows(tables, "runs"), files_of(tables)
+    assert former[0]["provisional"] == "2026-03-11 was not read yet; its run names rows of this day that were delivered late."
+    assert run(spark, logs, tables, day=after) == 0
+    told = report_of(tables, after)["ledger"][0]
+    late = "1 rows of this day were delivered later than its run looks; run the day again to hold them."
+    assert (told["day"], told["provisional"], told["stale"]) == (str(day), late, None)
+    # The version itself, its row in the ledger's table too, is evidence of what was known then.
+    assert [one for one in rows(tables, "runs") if one["day"] == day] == former
+    assert kept.items() <= files_of(tables).items()
+
+    assert run(spark, logs, tables, day=day) == 0
+    assert run(spark, logs, tables, day=after + timedelta(days=1)) == 0
+    newest = report_of(tables, after + timedelta(days=1))
+    stale = "2026-03-10 was worked out anew after this day, which leans on it; run this day again."
+    assert [one["stale"] for one in newest["ledger"][:2]] == [stale, None]
+    assert newest["ledger"][1]["provisional"] is None
+    assert report_of(tables, after)["verdict"]["stale"] is None
 
 
 def test_an_open_finding_is_as_grave_when_its_day_is_passed_over(spark, whole, capsys):

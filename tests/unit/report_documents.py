@@ -106,6 +106,7 @@ def small() -> dict[str, Any]:
             "failed": [{"key": "AWSLogs/1", "error": "damaged"}],
             "basis": [{"basis": "syn", "connections": 10, "mean_confidence": 1.0}],
             "reconciliation": [{"scope": "subnet", "measure": "bytes", "raw": 12, "buckets": {"counted": 10, "nodata": 0, "skipdata": 2}}],
+            "transit_only": [transit(2), transit(1)],
         },
         "not_seen": [{"text": "Amazon's own DNS is never logged.", "rules": ["dns-to-internet"]}],
         "never_claimed": ["This report detects no intrusions."],
@@ -115,6 +116,7 @@ def small() -> dict[str, Any]:
                 "digest": DIGEST,
                 "complete": True,
                 "provisional": None,
+                "stale": "2026-03-08 was worked out anew after this day, which leans on it; run this day again.",
                 "outcome": "no_finding",
                 "open": 0,
                 "reviewer": "A. Auditor",
@@ -122,7 +124,9 @@ def small() -> dict[str, Any]:
                 "decision": "accepted",
                 "signed_digest": "0" * 64,
             },
-            dict.fromkeys(("digest", "complete", "provisional", "outcome", "open", "reviewer", "signed_at", "decision", "signed_digest"))
+            dict.fromkeys(
+                ("digest", "complete", "provisional", "stale", "outcome", "open", "reviewer", "signed_at", "decision", "signed_digest")
+            )
             | {"day": "2026-03-08"},
         ],
         "signoffs": [
@@ -229,6 +233,11 @@ def subnet(number: int) -> dict[str, Any]:
     }
 
 
+def transit(number: int) -> dict[str, Any]:
+    place = {"account_id": "123456789012", "region": "us-east-1", "vpc_id": "vpc-1", "subnet_id": f"subnet-{number:017x}"}
+    return place | {"bytes": number * 1_000, "packets": number, "records": number}
+
+
 def talker(address: str, *, via: bool) -> dict[str, Any]:
     where = {"instance_id": "i-1", "subnet_id": "subnet-1", "vpc_id": "vpc-1", "scope": "own-network"}
     return {"initiator_addr": address, "via": via, **where, "connections": 3, "bytes_sent": 4, "bytes_received": 5, "rejected": 0}
@@ -238,7 +247,8 @@ def large() -> dict[str, Any]:
     """10,000 findings and 500 subnets."""
     severities = ("critical", "high", "medium", "low", "info")
     findings = [finding(number, severities[number * 5 // 10_000]) for number in range(10_000)]
-    return small() | {"findings": findings, "subnets": [subnet(number) for number in range(500)]}
+    quality = small()["quality"] | {"transit_only": [transit(500 - number) for number in range(500)]}
+    return small() | {"findings": findings, "subnets": [subnet(number) for number in range(500)], "quality": quality}
 
 
 def clean() -> dict[str, Any]:
@@ -248,7 +258,7 @@ def clean() -> dict[str, Any]:
     made["verdict"] |= {"open": dict.fromkeys(made["verdict"]["open"], 0), "suppressed": 0, "expired": 0, "provisional": None}
     empty: dict[str, Any] = {name: [] for name in ("findings", "subnets", "scopes", "talkers", "nat", "ledger", "signoffs")}
     changes = {"against": [], "measures": [], "new_findings": [], "gone_findings": [], "lasting_findings": 0}
-    return made | empty | {"changes": changes, "supersedes": None}
+    return made | empty | {"changes": changes, "supersedes": None, "quality": made["quality"] | {"transit_only": []}}
 
 
 def hostile(findings: int = 5) -> dict[str, Any]:

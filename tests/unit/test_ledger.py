@@ -1,63 +1,25 @@
 """Versions, sign-offs and the ledger, on tables in a folder: what a day may be called, and who may say what of which version."""
 
 import json
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from report_documents import clean, flow_log, small
 
 from flowlog_udfs.errors import UsageError
-from flowlog_udfs.ingest import OBJECTS
 from flowlog_udfs.ledger import enter, sign_off, versions
 from flowlog_udfs.report.page import render
 from flowlog_udfs.report.publishing import is_complete, publish
-from flowlog_udfs.reporting import provisional_note
 from flowlog_udfs.tables import Warehouse
 
 DAY, NOW = date(2026, 3, 10), datetime(2026, 3, 11, 8, tzinfo=timezone.utc)
-NEXT = DAY + timedelta(days=1)
 
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Warehouse:
     return Warehouse.open(str(tmp_path))
-
-
-def read_until(warehouse: Warehouse, day: date, *times: str, other: dict[date, int] | None = None) -> None:
-    """A run of `day` whose objects were published at `times` (`11T0205`)."""
-    rows = [
-        {"key": text, "published_at": datetime.strptime(f"202603{text}+0000", "%Y%m%dT%H%M%z"), "other_days": list((other or {}).items())}
-        for text in times
-    ]
-    parts = warehouse.write_rows(OBJECTS, day, pa.Table.from_pylist(rows, OBJECTS.schema))
-    warehouse.replace_day(OBJECTS, day, parts, inputs="i", now=NOW)
-
-
-@pytest.mark.parametrize(
-    "times, told",
-    [
-        ([], "2026-03-11 was not read yet; its run names rows of this day that were delivered late."),
-        (["11T0005", "11T0155"], "2026-03-11 was not read whole yet, only up to what was delivered at 01:55 UTC of 2026-03-11"),
-        (["11T0005", "11T0200"], None),
-        (["12T0010"], None),
-    ],
-)
-def test_a_day_is_provisional_until_the_next_ones_head_was_read(warehouse: Warehouse, times: list[str], told: str | None) -> None:
-    if times:
-        read_until(warehouse, NEXT, *times)
-    note = provisional_note(warehouse, DAY, (), 2)
-    assert note is None if told is None else note is not None and note.startswith(told)
-
-
-def test_late_rows_are_told_before_how_far_the_next_day_was_read(warehouse: Warehouse) -> None:
-    read_until(warehouse, NEXT, "11T0005", "12T0010", other={DAY: 3})
-    assert (
-        provisional_note(warehouse, DAY, (), 2)
-        == "3 rows of this day were delivered later than its run looks; run the day again to hold them."
-    )
 
 
 def publishable(document: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from flowlog_udfs.report.sections import Before
 
 DAY = date(2026, 3, 10)
 EXPIRES = date(2026, 12, 31)
+GROWN = {"provisional": "late", "stale": "leans"}
 NOTHING = Tables(objects=(), subnet_bytes=(), reconciliation=(), skipped_hours={}, reject_reasons={})
 
 
@@ -174,3 +175,30 @@ def test_changes_count_the_findings_that_the_headline_counts() -> None:
     [headline] = [one["today"] for one in changes["measures"] if one["name"] == "findings"]
     assert headline == len(changes["new_findings"]) + changes["lasting_findings"]
     assert "10.0.0.6 tcp/22 (now covered by an exception)" in render(made)
+
+
+def test_what_later_runs_tell_of_earlier_days_makes_no_other_version() -> None:
+    names = ("digest", "complete", "outcome", "open", "reviewer", "signed_at", "decision", "signed_digest")
+    row = dict.fromkeys(names) | {"day": DAY}
+    one, other = (reported(judged(), replace(NOTHING, ledger=[row | doubt])) for doubt in (GROWN, dict.fromkeys(GROWN)))
+    assert one["digest"] == other["digest"]
+    assert (one["ledger"][0]["provisional"], one["ledger"][0]["stale"]) == ("late", "leans")
+    assert ["provisional, stale" in render(made) for made in (one, other)] == [True, False]
+
+
+def test_transit_only_is_told_by_subnet() -> None:
+    def tallied(subnet: str | None, octets: int) -> dict[str, Any]:
+        return {"account_id": "1", "region": "us-east-1", "vpc_id": "vpc-1", "subnet_id": subnet, "hour": 0} | {
+            "bytes": octets,
+            "packets": 2,
+            "records": 1,
+        }
+
+    rows = [tallied("subnet-1", 40), tallied(None, 90), tallied("subnet-1", 60), tallied("subnet-<2>", 5)]
+    made = reported(judged(), replace(NOTHING, transit_only=rows))
+    told = [(one["subnet_id"], one["bytes"], one["packets"], one["records"]) for one in made["quality"]["transit_only"]]
+    assert told == [("subnet-1", 100, 4, 2), (None, 90, 2, 1), ("subnet-<2>", 5, 2, 1)]
+    assert made == reported(judged(), replace(NOTHING, transit_only=rows[::-1]))
+    page = render(made).split('id="t-transit"')[1].split("</table>")[0]
+    assert all(text in page for text in ("100 bytes", "unknown", "subnet-&lt;2&gt;"))
+    assert "t-transit" not in render(reported(judged()))
