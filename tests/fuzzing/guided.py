@@ -1,7 +1,7 @@
 """Fuzzing that is led by which branches an input takes: the kernel against the reference, by atheris.
 
-`make fuzz` runs it; the arguments are libFuzzer's. It comes upon what random mutations seldom meet, since it keeps what goes further than the
-inputs before. The first byte of an input chooses the format.
+`make fuzz` runs it; the arguments are libFuzzer's. It comes upon what random mutations seldom meet, since it keeps what goes further than
+the inputs before. The first byte of an input chooses the format.
 """
 
 from __future__ import annotations
