@@ -26,17 +26,8 @@ from flowlog_udfs.sorting import sort_by
 READ = (
     *(f"{end}_{name}" for end in ENDS for name in ("addr", "port", "account_id", "vpc_id", "subnet_id", "scope")),
     *("initiator_kind", "protocol", "bytes_sent", "bytes_received", "first_start", "last_end", "action", "verdict_by", "state"),
-    *(
-        "responder_interface_id",
-        "basis",
-        "confidence",
-        "nat_id",
-        "nat_leg",
-        "traffic_class",
-        "encryption_status",
-        "reject_reason",
-        "connection_id",
-    ),
+    *("basis", "confidence", "nat_id", "nat_leg", "traffic_class", "encryption_status", "reject_reason", "connection_id"),
+    "responder_interface_id",
 )
 """The columns of `connections` that rules look at."""
 PEER_SIGN = " ↔ "
