@@ -80,7 +80,7 @@ def known_day(source: str, storage: Storage, scope: DayScope) -> Listing:
 
 def refuse_wrong_keys(keys: str, source: str | None) -> None:
     """Raise `UsageError` for what can be seen without a look at S3: a folder as source, a local list that is not there."""
-    _bucket(open_storage(source or "")[0])
+    _bucket(open_storage(source or ".")[0])
     storage, _ = open_storage(keys)
     if isinstance(storage, FolderStorage) and not os.path.exists(storage.root):
         raise UsageError(f"--keys {keys}: there is no such file or folder; give manifest.json, a .jsonl list or a folder of them")

@@ -8,11 +8,11 @@ was signed are compared with each other (`report/evidence.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flowlog_udfs
 from flowlog_udfs.catalog import TABLES
@@ -50,6 +50,9 @@ SHOWN_OBJECTS = 5
 RELEASE = "flowlog_version"
 
 
+Told = TypeVar("Told")
+
+
 @dataclass(frozen=True)
 class Beside(Warehouse):
     """A scratch warehouse for one day; what the steps ask of other days comes from `standing`, which shares its storage."""
@@ -67,9 +70,17 @@ class Beside(Warehouse):
         """Itself, for nobody else writes here."""
         return self
 
-    def origin(self, table: Table, day: date) -> Origin | None:
-        """Of the day its own, of others that of the standing warehouse."""
-        return super().origin(table, day) if day == self.day or not self.standing else self.standing.origin(table, day)
+    def origins(self, table: Table, days: Iterable[date]) -> dict[date, Origin]:
+        """Of the day its own, of others those of the standing warehouse."""
+        asked = frozenset(days)
+        return self._over(self.standing.origins(table, asked) if self.standing else {}, super().origins(table, asked))
+
+    def highest(self, table: Table, column: str) -> dict[date, Any]:
+        """Of the day its own, of others those of the standing warehouse."""
+        return self._over(self.standing.highest(table, column) if self.standing else {}, super().highest(table, column))
+
+    def _over(self, others: Mapping[date, Told], own: Mapping[date, Told]) -> dict[date, Told]:
+        return {day: told for found, is_own in ((others, False), (own, True)) for day, told in found.items() if (day == self.day) is is_own}
 
 
 def verify_day(spark: SparkSession, steps: Mapping[str, Step], arguments: DayArguments) -> str:

@@ -28,7 +28,7 @@ from flowlog_udfs.tables import Warehouse
 Rows = Sequence[Mapping[str, Any]]
 Document = Mapping[str, Any]
 EQUAL, DIFFERENT, LEFT_OUT = "equal", "different", "left out"
-_ENTERED = ("digest", "complete", "provisional", "outcome", "open")
+_ENTERED = ("digest", "complete", "outcome", "open")
 _SIGNED = ("reviewer", "signed_at", "decision")
 
 

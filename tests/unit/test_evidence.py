@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from report_documents import clean
 
-from flowlog_udfs.ledger import RUNS, RUNS_TABLE, SIGNOFFS_TABLE, days_of, ledger, sign_off, versions
+from flowlog_udfs.ledger import RUNS, RUNS_TABLE, SIGNOFFS_TABLE, Doubts, days_of, ledger, sign_off, versions
 from flowlog_udfs.policy.findings import FINDINGS_TABLE
 from flowlog_udfs.report.document import digest_of, plain, to_json
 from flowlog_udfs.report.evidence import evidence
@@ -31,7 +31,9 @@ def published(warehouse: Warehouse, day: date, objects: int, release: str | None
     made = clean()
     made |= {"day": day, "changes": made["changes"] | {"measures": measures}, "inputs": made["inputs"] | {"objects": objects}}
     made |= {"flowlog_version": release} if release else {}
-    made["ledger"] = ledger({one: rows for one, rows in runs.items() if one != day}, signoffs, day - timedelta(days=1), 5)
+    made["ledger"] = ledger(
+        {one: rows for one, rows in runs.items() if one != day}, signoffs, dict.fromkeys(runs, Doubts()), day - timedelta(days=1), 5
+    )
     made["signoffs"] = [{**row, "dispositions": dict(row["dispositions"])} for row in signoffs.get(day, [])]
     made = plain(made)
     made["digest"] = digest_of(made)

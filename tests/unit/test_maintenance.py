@@ -402,6 +402,6 @@ def test_what_was_done_is_logged_and_measured(warehouse: Warehouse, capsys: pyte
     assert run_maintenance("test", ["--warehouse", warehouse.url, "--log-format", "json", "--metrics", "-"]) == 0
     told = capsys.readouterr()
     lines = [json.loads(line) for line in told.err.splitlines()]
-    assert [line["event"] for line in lines] == ["run_started", "maintained", "maintained", "run_done"]
+    assert [line["event"] for line in lines] == ["run_started", "maintained", "summary", "maintained", "run_done"]
     assert lines[1]["counts"]["merged_files"] == 4
     assert re.search(r"^flowlog_merged_files\{.*\} 4\.0$", told.out, re.M)
