@@ -23,8 +23,9 @@ test: setup ## the test suite, as two processes
 	@pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
 	@pytest -m slow
-soak: setup-s3 ## the long form of the tests of faults and of bad input; prints the figures of docs/reliability.md
-	@pytest -m slow --soak tests/faults tests/fuzzing
+soak: setup-s3 ## the long form of all that docs/reliability.md promises, as two processes; prints its figures
+	@pytest -m "slow or not slow" --soak --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/faults tests/fuzzing \
+	  tests/spark/test_secrets.py tests/spark/test_iam_policies.py tests/spark/test_operations.py tests/unit/test_maintenance.py tests/unit/test_evidence.py
 	@$(MAKE) fuzz FUZZ_SECONDS=600
 fuzz: setup ## the parser against the reference, led by which branches an input takes (FUZZ_SECONDS=60); says so where atheris has no wheel
 	@place=$$(.ci/fuzzer) || { echo "NOT FUZZED: atheris cannot be had for this Python"; exit 0; }; \

@@ -14,6 +14,7 @@ from flowlog_udfs.config import CostConfig
 from flowlog_udfs.errors import FlowlogError, StorageError
 from flowlog_udfs.metrics import Measured, write_metrics
 from flowlog_udfs.run_log import RunLog
+from flowlog_udfs.storage import open_storage
 from flowlog_udfs.tables import Warehouse
 
 
@@ -26,7 +27,7 @@ class Telling:
         self._given = given
         self._days: Sequence[date] = ()
         self._cost = CostConfig()
-        self._warehouse = given.warehouse or ""
+        self._warehouse = _url(given.warehouse or "")
         self._began = time.monotonic()
 
     @classmethod
@@ -73,3 +74,12 @@ class Telling:
         level, counts = "error" if status else "info", self.measured.counts()
         self.log.note("run_done", f"status {status}", level=level, status=status, seconds=round(seconds, 3), counts=counts)
         return status
+
+
+def _url(warehouse: str) -> str:
+    """A warehouse as it is told whether or not its run can begin; nothing for what is none, which may hold a secret."""
+    try:
+        storage, prefix = open_storage(warehouse)
+    except FlowlogError:
+        return ""
+    return storage.url(prefix)

@@ -218,6 +218,15 @@ def test_metrics_go_to_standard_output(run: Callable[..., int], capsys: pytest.C
     assert "\nflowlog_exit_status{" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("day, status", [("2026-03-10", 0), ("yesterday", 1)])
+def test_a_warehouse_has_one_name_whether_or_not_its_run_can_begin(monkeypatch, tmp_path: Path, day: str, status: int):
+    monkeypatch.chdir(tmp_path)
+    words = ["--source", ".", "--warehouse", "tables", "--day", day, "--metrics", "m.prom"]
+    assert run_steps("test", {"ingest_records": step}, Session, words) == status  # type: ignore[arg-type]
+    [told] = [line for line in Path("m.prom").read_text().splitlines() if line.startswith("flowlog_exit_status{")]
+    assert told == f'flowlog_exit_status{{warehouse="{tmp_path}/tables"}} {status}.0'
+
+
 def test_days_add_up_and_lags_are_those_of_the_last():
     measured = Measured()
     for lag in (60, 30):
