@@ -6,6 +6,7 @@ export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 unexport SPARK_HOME
 DAY := 2026-03-10
 FUZZ_SECONDS := 60
+FUZZ_SEED := 1
 
 .PHONY: help setup setup-s3 demo demo-s3 test test-slow soak fuzz test-sail check bench docs notebooks zip audit sbom lock clean
 
@@ -29,7 +30,7 @@ soak: setup-s3 ## the long form of all that docs/reliability.md promises, as two
 	@$(MAKE) fuzz FUZZ_SECONDS=600
 fuzz: setup ## the parser against the reference, led by which branches an input takes (FUZZ_SECONDS=60); says so where atheris has no wheel
 	@place=$$(.ci/fuzzer) || { echo "NOT FUZZED: atheris cannot be had for this Python"; exit 0; }; \
-	  PYTHONPATH="$$place" python tests/fuzzing/guided.py -max_total_time=$(FUZZ_SECONDS) -max_len=3000
+	  PYTHONPATH="$$place" python tests/fuzzing/guided.py -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -max_len=3000
 test-sail: setup ## the Spark tests on Sail, without a JVM
 	@$$(.ci/sail) -m pytest --engine sail tests/spark
 check: setup ## formatting, lint, types
