@@ -10,6 +10,7 @@ import pyarrow as pa
 from flowlog_udfs import meanings
 from flowlog_udfs.connections import CONNECTIONS_TABLE
 from flowlog_udfs.coverage import COVERAGE_TABLE
+from flowlog_udfs.errors import UsageError
 from flowlog_udfs.fields import FIELDS, TGW_FIELDS, Field
 from flowlog_udfs.ingest import OBJECTS, RECORDS_TABLE, RECORDS_TGW_TABLE, REJECTS
 from flowlog_udfs.initiation import LEGS_TABLE
@@ -20,8 +21,9 @@ from flowlog_udfs.policy.assessments import ASSESSMENTS_TABLE
 from flowlog_udfs.policy.findings import FINDINGS_TABLE
 from flowlog_udfs.policy.trends import EXTERNAL_PEERS_TABLE
 from flowlog_udfs.presence import INTERFACES_TABLE
+from flowlog_udfs.storage import Storage
 from flowlog_udfs.subnets import RECONCILIATION_TABLE, SUBNET_BYTES_TABLE
-from flowlog_udfs.tables import Table, logical_schema
+from flowlog_udfs.tables import Table, Warehouse, logical_schema
 from flowlog_udfs.tallies import TALLIES_TABLE
 from flowlog_udfs.translation import NAT_MAPPINGS_TABLE
 
@@ -65,6 +67,16 @@ TABLES = (
     Entry(TALLIES_TABLE, "sum of records on their way into totals and account", meanings.TALLIES),
 )
 """In the order in which a day fills them; the last two are made only for the steps after them."""
+
+
+def refuse_taken(warehouse: Warehouse, storage: Storage, prefix: str, option: str) -> None:
+    """Raise `UsageError` for a place to write to, given by `option`, that is a table's, that of reports or the warehouse itself."""
+    place, root = storage.url(prefix), warehouse.url
+    if place != root and not place.startswith(f"{root}/"):
+        return
+    name = place[len(root) + 1 :].partition("/")[0]
+    if not name or name[0] in "._" or name in {"reports", *(entry.table.name for entry in TABLES)}:
+        raise UsageError(f"{option} {place}: lies among the warehouse's tables and reports; give another place")
 
 
 def sql_type(kind: pa.DataType) -> str:

@@ -196,10 +196,6 @@ class Warehouse:
         if stands and stands != self.table_format:
             raise UsageError(f"{self.uri(table)}: its format is {stands}, not {self.table_format}; give --table-format {stands}")
 
-    def holds(self, storage: Storage, prefix: str) -> bool:
-        """Whether a place lies in the warehouse."""
-        return f"{storage.url(prefix)}/".startswith(f"{self.url}/")
-
     def folder(self, table: Table) -> str:
         """The prefix of a table's keys."""
         return f"{self.prefix}{table.name}/"

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pyspark.sql import SparkSession
 
 from flowlog_udfs.arguments import Parser, add_engine, add_warehouse, day, file
+from flowlog_udfs.catalog import refuse_taken
 from flowlog_udfs.engines import engine_session
 from flowlog_udfs.errors import UsageError
 from flowlog_udfs.ocsf.exporting import export_day
@@ -37,8 +38,8 @@ def main(session: Callable[[], SparkSession], argv: Sequence[str] | None = None)
         if pseudonyms and not lines:
             raise UsageError("--pseudonyms: the table keeps the names; give --json-lines too")
         warehouse = Warehouse.open(given.warehouse, given.table_format)
-        if lines and warehouse.holds(*lines):
-            raise UsageError(f"--json-lines {given.json_lines}: lies in the warehouse, among its tables and reports; give another place")
+        if lines:
+            refuse_taken(warehouse, *lines, "--json-lines")
         with engine_session(given.engine, session) as spark:
             count = export_day(spark, warehouse, given.day, datetime.now(timezone.utc), lines, pseudonyms)
     except Exception as error:

@@ -69,6 +69,7 @@ def execute(given: argparse.Namespace, output: Output) -> int:
 
 def _copy(day: DayArguments, given: argparse.Namespace, output: Output) -> int:
     """Write the latest version under pseudonyms and show that; raises `UsageError` without a key or a place."""
+    from flowlog_udfs.catalog import refuse_taken
     from flowlog_udfs.pseudonyms import Pseudonyms
     from flowlog_udfs.report.publishing import latest_report, publish_copy
     from flowlog_udfs.storage import open_storage
@@ -76,8 +77,7 @@ def _copy(day: DayArguments, given: argparse.Namespace, output: Output) -> int:
     if not (given.pseudonyms and given.output):
         raise UsageError("--pseudonyms KEYFILE and --output DIR go together; give both")
     pseudonyms, target = Pseudonyms.load(given.pseudonyms), open_storage(given.output)
-    if day.warehouse.holds(*target):
-        raise UsageError(f"--output {given.output}: lies in the warehouse, among its tables and reports; give another place")
+    refuse_taken(day.warehouse, *target, "--output")
     _show(*publish_copy(target, latest_report(day.warehouse, day.selection.day), pseudonyms), given, output)
     return 0
 

@@ -87,7 +87,7 @@ def test_no_name_of_the_day_is_in_its_events(spark, days, key, export, tmp_path,
     assert export(lambda: spark, words) == 1
     assert capsys.readouterr().err == "flowlog: --pseudonyms: the table keeps the names; give --json-lines too\n"
     assert export(lambda: spark, [*words, "--json-lines", str(days.tables / "records")]) == 1
-    assert capsys.readouterr().err.endswith("lies in the warehouse, among its tables and reports; give another place\n")
+    assert capsys.readouterr().err.endswith("lies among the warehouse's tables and reports; give another place\n")
     files = []
     for place in ("one", "two"):
         assert export(lambda: spark, [*words, "--json-lines", str(tmp_path / place)]) == 0

@@ -199,7 +199,7 @@ def test_the_command_writes_a_copy_and_shows_nothing_else(key: Path, tmp_path: P
     assert capsys.readouterr().err == "flowlog: --pseudonyms KEYFILE and --output DIR go together; give both\n"
     for inside in ("tables", "tables/reports", "tables/reports/../reports/day=2026-03-10"):
         assert main([*words, "--output", str(tmp_path / inside)]) == 1
-        assert "lies in the warehouse, among its tables and reports; give another place" in capsys.readouterr().err
+        assert "lies among the warehouse's tables and reports; give another place" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path / "shared")]) == 0
     copy = tmp_path / "shared" / "day=2026-03-10"
     told = capsys.readouterr().out
