@@ -12,7 +12,7 @@ import jsonschema
 import pyarrow as pa
 import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
-from stored import rows
+from stored import arrow, rows
 
 from flowlog_udfs.catalog import TABLES
 from flowlog_udfs.command import main as flowlog
@@ -38,10 +38,10 @@ def names_of(tables: Path) -> set[str]:
 
     present = [entry.table.name for entry in TABLES if (tables / entry.table.name).exists()]
     for table in present:
-        for row in rows(tables, table):
-            for name, value in row.items():
-                if NAMED.fullmatch(name):
-                    collect(value)
+        held = arrow(tables, table)
+        for name in filter(NAMED.fullmatch, held.column_names):
+            column = held.column(name)
+            collect((column if pa.types.is_nested(column.type) else column.unique()).to_pylist())
     # A few ids of the sample are words of the language.
     return {name for name in found if re.search(r"\d", name)}
 
