@@ -28,7 +28,7 @@ from flowlog_udfs.legs import Gateways, find_legs
 from flowlog_udfs.observed import UNKNOWN_SIDE
 from flowlog_udfs.outcomes import outcomes
 from flowlog_udfs.overlap import covered, lives
-from flowlog_udfs.owners import Owners
+from flowlog_udfs.owners import owners
 from flowlog_udfs.peers import AwsRanges, KnownAddress, PeerScopes
 from flowlog_udfs.services import PortRules
 from flowlog_udfs.sides import Seen, Vantage
@@ -149,7 +149,8 @@ def knowledge(
         servers=np.union1d(clues["servers"], servers),
         fan_in=clues["fan_in"],
         balanced=clues["balanced"],
-        owners=Owners.of([*vantage.survey.interfaces.values(), *vantage.survey.unlogged]),
+        # A regional NAT gateway has addresses, and no interface.
+        owners=owners(one for one in (*vantage.survey.interfaces.values(), *vantage.survey.unlogged) if one.interface_id is not None),
         idle_seconds=config.idle_seconds,
         udp_idle_seconds=config.udp_idle_seconds,
     )

@@ -87,7 +87,7 @@ class Knowledge:
     servers: Hashes = field(default_factory=_no_hashes)
     fan_in: Hashes = field(default_factory=_no_hashes)
     balanced: Hashes = field(default_factory=_no_hashes)
-    owners: Owners = field(default_factory=Owners)
+    owners: Owners = field(default_factory=dict)
     idle_seconds: int = 350
     udp_idle_seconds: int = 180
 

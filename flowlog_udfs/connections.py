@@ -171,10 +171,10 @@ def _owner_columns(
         alone = np.flatnonzero(owner == len(logged))
         (network, address), place = distinct(rows.network[groups.starts[alone]], ends[end][alone])
         networks, addresses = (words.take(pa.array(one)) for words, one in ((rows.networks, network), (rows.addresses, address)))
-        found = owners.find(zip(networks.to_pylist(), addresses.to_pylist(), strict=True))
-        listed = [*logged, *(owners.interfaces[one] for one in found.tolist() if one >= 0)]
-        owner[alone] = np.where(found >= 0, len(logged) + np.cumsum(found >= 0) - 1, -1)[place]
-        known = owner >= 0
+        found = [owners.get(one) for one in zip(networks.to_pylist(), addresses.to_pylist(), strict=True)]
+        listed = [*logged, *filter(None, found)]
+        has_one = np.array([one is not None for one in found], dtype=bool)
+        owner[alone] = np.where(has_one, len(logged) + np.cumsum(has_one) - 1, -1)[place]
         for name in OWNER_COLUMNS:
             values = [one.place[name] if name in one.place else getattr(one, name) for one in listed]
             code, words = codes(pa.array([*values, None], pa.string()))
@@ -185,7 +185,7 @@ def _owner_columns(
             result[f"{end}_subnet_id"] = pc.coalesce(found_subnet, matched)
         if end == "initiator":
             proxy, host = (
-                groups.any(owns & np.array(flags[: len(logged)], dtype=bool)[rows.observer]) | (known & np.array([*flags, False])[owner])
+                groups.any(owns & np.array(flags[: len(logged)], dtype=bool)[rows.observer]) | np.array([*flags, False])[owner]
                 for flags in ([one.opens_for_others for one in listed], [bool(one.instance_id) or one.is_listed for one in listed])
             )
             kind = np.where(proxy, 1, np.where(host, 0, 2))

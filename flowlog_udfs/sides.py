@@ -19,12 +19,12 @@ from flowlog_udfs.fields import EGRESS, INGRESS
 from flowlog_udfs.interfaces import Interface, Survey
 from flowlog_udfs.inventory import NAT_GATEWAY, TRANSIT_GATEWAY, Inventory, Subnet
 from flowlog_udfs.observed import RECEIVER, SENDER, UNKNOWN_SIDE
+from flowlog_udfs.owners import Owners, owners
 from flowlog_udfs.peers import PeerScopes
 from flowlog_udfs.sorting import distinct
 from flowlog_udfs.subscriptions import Subscription
 from flowlog_udfs.survey import observers
 
-_SEVERAL = ""
 _LARGEST_SUBNET = {4: 16, 6: 44}
 """No subnet of a VPC is larger than this prefix. Source: AWS, "Subnet CIDR blocks" (IPv6: /44)."""
 
@@ -44,14 +44,9 @@ class Vantage:
         return cls(survey, logs, scopes, inventory.subnets if inventory else ())
 
     @cached_property
-    def owners(self) -> Mapping[tuple[str, str], str]:
-        """The observer that owns an address of a network, `_SEVERAL` where more than one do."""
-        found: dict[tuple[str, str], str] = {}
-        for one in self.survey.interfaces.values():
-            for address in one.own:
-                if found.setdefault((one.network, address), one.observer) != one.observer:
-                    found[one.network, address] = _SEVERAL
-        return found
+    def owners(self) -> Owners:
+        """The observer that owns an address of a network."""
+        return owners(self.survey.interfaces.values())
 
     @cached_property
     def subnet_ranges(self) -> tuple[Mapping[str | None, int], PrefixTable]:
@@ -174,10 +169,9 @@ class Seen:
         return outside[place]
 
     def _is_owned_by_others(self, who: Ints, address: Ints) -> Flags:
-        owners, words = self.vantage.owners, self.ends.words.to_pylist()
-        places = [(one.network, one.observer) for one in self.interfaces]
-        asked = ((*places[one], words[other]) for one, other in zip(who.tolist(), address.tolist(), strict=True))
-        return np.array([owners.get((network, word), observer) != observer for network, observer, word in asked], dtype=bool)
+        owned_by, words = self.vantage.owners, self.ends.words.to_pylist()
+        asked = ((self.interfaces[one], words[other]) for one, other in zip(who.tolist(), address.tolist(), strict=True))
+        return np.array([owned_by.get((one.network, word), one) is not one for one, word in asked], dtype=bool)
 
     def _too_far(self, one: Ints, other: Ints) -> Flags:
         """Whether no subnet is large enough to hold both addresses."""

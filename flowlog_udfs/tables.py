@@ -162,8 +162,9 @@ class Warehouse:
             if opened:
                 yield from ((day, folder + path, size) for day, path, size in delta.snapshot_files(opened))
             return
-        self.refuse_other_format(table)
-        for name in self.storage.folders(folder):
+        names = self.storage.folders(folder)
+        self.refuse_other_format(table, names)
+        for name in names:
             if name.startswith("day="):
                 day = date.fromisoformat(name[4:])
                 yield from ((day, stored.key, stored.size_bytes) for stored in self.storage.objects(f"{folder}{name}/"))
@@ -186,10 +187,13 @@ class Warehouse:
         frame = reader.parquet(*urls) if urls else spark.createDataFrame([], spark_schema(table.schema))
         return frame.withColumn("day", F.lit(day))
 
-    def refuse_other_format(self, table: Table) -> None:
-        """Raise `UsageError` for a table that stands here in the other format: what is done to it in this one would destroy it."""
+    def refuse_other_format(self, table: Table, folders: Sequence[str] | None = None) -> None:
+        """Raise `UsageError` for a table that stands here in the other format: what is done to it in this one would destroy it.
+
+        `folders` are those of the table, where they are listed already.
+        """
         folder = self.folder(table)
-        stands = "delta" if "_delta_log" in self.storage.folders(folder) else None
+        stands = "delta" if "_delta_log" in (self.storage.folders(folder) if folders is None else folders) else None
         if not stands and self.table_format == "delta":
             names = (stored.key.rpartition("/")[2] for stored in self.storage.objects(folder))
             stands = "parquet" if any(name.startswith(f"{STEMS['parquet']}-") for name in names) else None

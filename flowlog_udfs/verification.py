@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from flowlog_udfs.day_arguments import DayArguments, Step
 
+Told = TypeVar("Told")
+
 HOW = {
     # Where an object lies is not what is in it: of a copy the SHA-256 is the same.
     OBJECTS.name: Compared(without=("etag", "last_modified")),
@@ -48,9 +50,6 @@ HOW = {
 """How a table is compared, if not by its rows as they are."""
 SHOWN_OBJECTS = 5
 RELEASE = "flowlog_version"
-
-
-Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import flowlog_udfs
 from flowlog_udfs.compliance import JUDGEMENT_TABLES
 from flowlog_udfs.errors import FlowlogError, one_line
-from flowlog_udfs.ledger import RUNS_TABLE, SIGNOFFS_TABLE, days_of, versions
+from flowlog_udfs.ledger import RUNS_TABLE, SIGNOFFS_TABLE, days_of
 from flowlog_udfs.policy.gaps import LEDGER_DAYS
 from flowlog_udfs.report.document import digest_of, plain, to_json
 from flowlog_udfs.report.page import render
@@ -85,15 +85,18 @@ class _Written:
 
     def __init__(self, warehouse: Warehouse, day: date) -> None:
         self.warehouse, self.day, self.folder = warehouse, day, f"{warehouse.prefix}reports/day={day}/"
-        self.rows: list[dict[str, Any]] = plain(versions(warehouse, day))
         runs, signoffs = (days_of(warehouse, table, day - timedelta(days=LEDGER_DAYS), day) for table in (RUNS_TABLE, SIGNOFFS_TABLE))
         self.runs: dict[str, Rows] = plain({str(one): rows for one, rows in runs.items() if rows})
         named = {str(one): [{**row, "dispositions": dict(row["dispositions"])} for row in rows] for one, rows in signoffs.items()}
         self.signoffs: dict[str, Rows] = plain(named)
+        self.rows = sorted(self.runs.get(str(day), ()), key=lambda row: row["version"])
+        self._files: dict[str, bytes | None] = {}
 
     def file(self, path: str) -> bytes | None:
-        """A file of the day's reports, None where there is none."""
-        return content(self.warehouse.storage, self.folder + path)
+        """A file of the day's reports, None where there is none; each is read once."""
+        if path not in self._files:
+            self._files[path] = content(self.warehouse.storage, self.folder + path)
+        return self._files[path]
 
     def traces(self) -> Iterator[str]:
         """Where something is that only a report's run makes, or a decision on one."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
 import pytest
+from jobs_loaded import job_main
 from logtree import LogTree, nasty_day
 from pyspark.sql import SparkSession
-from running import ROOT, NastyRun, RunDay, run_day
+from running import NastyRun, RunDay, run_day
 
 from flowlog_udfs import engines
 
@@ -35,10 +35,7 @@ def nasty(spark_session: SparkSession, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def export() -> Any:
     """`main` of jobs/export_ocsf.py."""
-    spec = importlib.util.spec_from_file_location("export_ocsf", ROOT / "jobs" / "export_ocsf.py")
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    return job.main
+    return job_main("export_ocsf")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ that S3 tells of an object that is not there only to who may list its key. It ne
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import threading
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable
+from jobs_loaded import job_main
 from logtree import DAY, LogTree, at, nasty_day, row
 from moto import settings
 from moto.core.responses import ActionAuthenticatorMixin
@@ -225,14 +225,6 @@ def account(
     return Account(s3_server, s3(), s3(), monkeypatch, capsys)
 
 
-def job(name: str) -> Callable[[list[str]], int]:
-    """`main` of a job that needs no Spark."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "jobs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def test_a_day_of_delta_tables_runs_with_the_policies_and_is_read_with_others(
     spark: SparkSession, account: Account, asked: list[Asked], export: Any
 ):
@@ -312,7 +304,7 @@ def test_keys_are_collected_and_read_with_their_policies(spark: SparkSession, ac
     def collect(policies: Sequence[Policy]) -> tuple[int, str]:
         settings.INITIAL_NO_AUTH_ACTION_COUNT = float("inf")
         account.client("sqs").send_message(QueueUrl=account.queue, MessageBody=json.dumps({"Records": [event]}))
-        return account.run(policies, job("collect_keys"), "--queue", account.queue, "--keys", keys)
+        return account.run(policies, job_main("collect_keys"), "--queue", account.queue, "--keys", keys)
 
     asked.clear()
     status, line = collect([*collecting.values()])
@@ -335,11 +327,11 @@ def test_keys_are_collected_and_read_with_their_policies(spark: SparkSession, ac
 def test_an_inventory_is_taken_with_its_policy_and_with_no_action_less(account: Account, asked: list[Asked], tmp_path):
     policies = account.policies("take-inventory")
     arguments = ("--region", "us-east-1", "--output", tmp_path / "inventory.json")
-    status, line = account.run([*policies.values()], job("take_inventory"), *arguments)
+    status, line = account.run([*policies.values()], job_main("take_inventory"), *arguments)
     assert status == 0, line
     assert {one.action for one in asked} == {action for _, _, action in needed(policies)}
     for name, number, action in needed(policies):
-        status, line = account.run(without(policies, name, number, action), job("take_inventory"), *arguments)
+        status, line = account.run(without(policies, name, number, action), job_main("take_inventory"), *arguments)
         assert (action, status) == (action, 3)
         assert line.startswith("flowlog: ")
 

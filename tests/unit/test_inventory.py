@@ -1,6 +1,5 @@
 """Inventories: what is read from EC2 (moto's) and from files, what is refused, and that equal networks give equal text."""
 
-import importlib.util
 import json
 import random
 from datetime import date, datetime, timezone
@@ -12,6 +11,7 @@ import pytest
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs_loaded import job_main
 from moto import mock_aws
 
 from flowlog_udfs.ec2 import CALLS
@@ -34,7 +34,6 @@ from flowlog_udfs.inventory import (
 )
 from flowlog_udfs.sample import SampleRequest, make_sample
 
-REPOSITORY = Path(__file__).parents[2]
 TAKEN_AT = datetime(2026, 1, 5, 23, 40, tzinfo=timezone.utc)
 
 
@@ -400,10 +399,7 @@ def test_a_refusal_of_ec2_is_named(aws: None):
 
 def take_inventory(*arguments: str) -> int:
     """Run the job's `main` in this process, where moto answers."""
-    spec = importlib.util.spec_from_file_location("take_inventory", REPOSITORY / "jobs" / "take_inventory.py")
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    return job.main(arguments)
+    return job_main("take_inventory")(arguments)
 
 
 def test_the_job_writes_what_load_inventory_reads(aws: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
