@@ -7,6 +7,8 @@ unexport SPARK_HOME
 DAY := 2026-03-10
 FUZZ_SECONDS := 60
 FUZZ_SEED := 1
+# A file of tests at a time to each of two processes, which have a session each.
+IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup setup-s3 demo demo-s3 test test-slow soak fuzz test-sail check bench docs notebooks zip audit sbom lock clean
 
@@ -21,18 +23,19 @@ demo: setup ## make a day of sample logs and smaller days before it, run them wh
 demo-s3: setup-s3 ## the same against a real S3 API on this machine
 	@.ci/demo_s3 $(DAY)
 test: setup ## the test suite, as two processes
-	@pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-test-slow: setup-s3 zip ## the long tests: clusters, many objects, S3A
-	@pytest -m slow
+	@pytest $(IN_TWO)
+test-slow: setup-s3 zip ## the long tests: faults, clusters, many objects, S3A; as two processes
+	@pytest -m slow $(IN_TWO)
 soak: setup-s3 ## the long form of all that docs/reliability.md promises, as two processes; prints its figures
-	@pytest -m "slow or not slow" --soak --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/faults tests/fuzzing \
+	@pytest -m "slow or not slow" --soak $(IN_TWO) tests/faults tests/fuzzing \
 	  tests/spark/test_secrets.py tests/spark/test_iam_policies.py tests/spark/test_operations.py tests/unit/test_maintenance.py tests/unit/test_evidence.py
 	@$(MAKE) fuzz FUZZ_SECONDS=600
 fuzz: setup ## the parser against the reference, led by which branches an input takes (FUZZ_SECONDS=60); says so where atheris has no wheel
 	@place=$$(.ci/fuzzer) || { echo "NOT FUZZED: atheris cannot be had for this Python"; exit 0; }; \
 	  PYTHONPATH="$$place" python tests/fuzzing/guided.py -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -max_len=3000
-test-sail: setup ## the Spark tests on Sail, without a JVM
-	@$$(.ci/sail) -m pytest --engine sail tests/spark
+test-sail: setup ## the Spark tests on Sail, without a JVM; says so where Sail cannot be had
+	@python=$$(.ci/sail) || { echo "NOT TRIED ON SAIL: its packages cannot be had"; exit 0; }; \
+	  $$python -m pytest --engine sail $(IN_TWO) tests/spark
 check: setup ## formatting, lint, types
 	@ruff format --check . && ruff check . && mypy
 bench: setup ## throughput and memory, alone and beside other engines (BENCH="--records 1 3 10 ..."); accuracy against the samples' truth; a large report in a browser; a day of 30 million records

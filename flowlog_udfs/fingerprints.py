@@ -38,39 +38,43 @@ class Fingerprint:
     digest: str
 
 
-def fingerprint(spark: SparkSession, warehouse: Warehouse, table: Table, day: date, how: Compared) -> Fingerprint:
-    """That of a table's day."""
+NO_ROWS = Fingerprint(0, "0" * _LANES * _HEX)
+
+
+def fingerprints(
+    spark: SparkSession, warehouses: tuple[Warehouse, Warehouse], table: Table, day: date, how: Compared
+) -> tuple[Fingerprint, Fingerprint]:
+    """Those of a table's day in each warehouse."""
     from pyspark.sql import functions as F
 
-    hashes = _row_hashes(spark, warehouse, table, day, how)
     pieces = (F.conv(F.substring("hash", 1 + lane * _HEX, _HEX), 16, 10).cast("decimal(38,0)") for lane in range(_LANES))
-    (found,) = hashes.agg(F.count("*"), *(F.sum(piece) for piece in pieces)).collect()
-    return Fingerprint(found[0], "".join(f"{int(lane or 0) % (1 << 60):015x}" for lane in found[1:]))
+    sums = _row_hashes(spark, warehouses, table, day, how).groupBy("place").agg(F.count("*"), *(F.sum(piece) for piece in pieces))
+    found = {place: Fingerprint(rows, "".join(f"{int(lane) % (1 << 60):015x}" for lane in lanes)) for place, rows, *lanes in sums.collect()}
+    return found.get(0, NO_ROWS), found.get(1, NO_ROWS)
 
 
 def differences(spark: SparkSession, warehouses: tuple[Warehouse, Warehouse], table: Table, day: date, how: Compared) -> tuple[int, int]:
     """How many rows only the first warehouse has of a table's day, and how many only the second."""
     from pyspark.sql import functions as F
 
-    first, second = (
-        _row_hashes(spark, one, table, day, how).withColumn("sign", F.lit(sign)) for one, sign in zip(warehouses, (1, -1), strict=True)
-    )
-    surplus = first.unionByName(second).groupBy("hash").agg(F.sum("sign").alias("surplus"))
+    surplus = _row_hashes(spark, warehouses, table, day, how).groupBy("hash").agg(F.sum(1 - 2 * F.col("place")).alias("surplus"))
     lost, added = (F.coalesce(F.sum(F.when(sign * F.col("surplus") > 0, F.abs("surplus"))), F.lit(0)) for sign in (1, -1))
     (found,) = surplus.agg(lost, added).collect()
     return found[0], found[1]
 
 
-def _row_hashes(spark: SparkSession, warehouse: Warehouse, table: Table, day: date, how: Compared) -> DataFrame:
+def _row_hashes(spark: SparkSession, warehouses: tuple[Warehouse, Warehouse], table: Table, day: date, how: Compared) -> DataFrame:
+    """Columns `place`, that of the row's warehouse among these, and `hash`."""
     from pyspark.sql import functions as F
 
+    first, second = (one.read(spark, table, day).withColumn("place", F.lit(place)) for place, one in enumerate(warehouses))
+    rows = first.unionByName(second)
     fields = [field for field in table.schema if field.name not in how.without]
-    rows = warehouse.read(spark, table, day)
     if how.summed:
         alike = [field.name for field in fields if field.name not in how.summed]
-        rows = rows.groupBy(*alike).agg(*(F.sum(name).alias(name) for name in how.summed))
+        rows = rows.groupBy("place", *alike).agg(*(F.sum(name).alias(name) for name in how.summed))
     text = F.to_json(F.struct(*map(_comparable, fields)), {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"})
-    return rows.select(F.sha2(text, 256).alias("hash"))
+    return rows.select("place", F.sha2(text, 256).alias("hash"))
 
 
 def _comparable(field: pa.Field) -> Column:

@@ -19,7 +19,7 @@ from flowlog_udfs.catalog import TABLES
 from flowlog_udfs.compliance import JUDGEMENT_TABLES, day_rows
 from flowlog_udfs.delta import Origin
 from flowlog_udfs.errors import DayLimitError, ReconciliationError, one_line
-from flowlog_udfs.fingerprints import Compared, differences, fingerprint
+from flowlog_udfs.fingerprints import Compared, differences, fingerprints
 from flowlog_udfs.ingest import OBJECTS, held_elsewhere
 from flowlog_udfs.ledger import report_at, versions
 from flowlog_udfs.leftovers import VERIFYING
@@ -183,7 +183,7 @@ def _compared(spark: SparkSession, warehouse: Warehouse, beside: Warehouse, day:
         if table == OCSF_TABLE and (releases := _other_releases(spark, warehouse, day)):
             how = Compared(without=("metadata",))
             yield Said(LEFT_OUT, table.name, f"column metadata, in which release {', '.join(releases)} stands")
-        before, now = (fingerprint(spark, one, table, day, how) for one in (warehouse, beside))
+        before, now = fingerprints(spark, (warehouse, beside), table, day, how)
         if before == now:
             yield Said(EQUAL, table.name, f"{before.rows:,} rows, digest {before.digest[:16]}")
         else:

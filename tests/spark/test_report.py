@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from golden.loader import GOLDEN, Case
 from logtree import LogTree, at, row
 from stored import rows
 
@@ -79,12 +80,19 @@ def test_the_document_keeps_to_its_schema_and_agrees_with_the_tables(whole):
     assert sum(one["connections"] for one in document["quality"]["basis"]) == len(
         [r for r in rows(tables, "connections") if r["day"] == DAY]
     )
-    account = {(one["scope"], one["measure"]): one["buckets"] for one in document["quality"]["reconciliation"]}
-    for measure in ("bytes", "records"):
-        told = sum(one[measure] for one in document["quality"]["transit_only"])
-        assert told == account["subnet", measure]["transit_only"] > 0
     assert document["changes"]["against"] == [str(DAY - timedelta(days=number)) for number in (1, 2, 4)]
     assert [one["digest"] is None for one in document["ledger"][:5]] == [False, False, True, False, True]
+
+
+def test_what_only_a_nat_logged_is_told_by_subnet(spark, tmp_path):
+    (day,) = Case(GOLDEN / "endpoints" / "only-the-nat-is-logged").days
+    day.write_objects(tmp_path / "logs")
+    assert run(spark, tmp_path / "logs", tmp_path / "tables", day=day.day) == 0
+    quality = report_of(tmp_path / "tables", day.day)["quality"]
+    account = {one["measure"]: one["buckets"]["transit_only"] for one in quality["reconciliation"] if one["scope"] == "subnet"}
+    (told,) = quality["transit_only"]
+    assert (told["subnet_id"], told["bytes"], told["records"]) == ("subnet-nat", account["bytes"], account["records"])
+    assert account["bytes"] == 10_000
 
 
 def test_a_second_run_is_byte_identical_and_makes_no_version(spark, whole, capsys):
@@ -184,11 +192,8 @@ def test_a_day_without_a_run_between_two_with_one_is_a_hole(spark, whole, tmp_pa
 @pytest.mark.slow
 def test_a_clean_day_is_clean_once_the_next_one_was_read(spark, tmp_path):
     logs, tables = tmp_path / "logs", tmp_path / "tables"
-    make_sample(
-        SampleRequest(
-            str(logs), DAY, days=2, connections=1_500, history=4, history_connections=700, idle_rows=True, profile="clean", seed=3
-        )
-    )
+    sizes = {"days": 2, "connections": 1_500, "history": 4, "history_connections": 700, "objects": 200}
+    make_sample(SampleRequest(str(logs), DAY, idle_rows=True, profile="clean", seed=3, **sizes))
     assert run(spark, logs, tables, "--from", DAY - timedelta(days=4), "--to", DAY + timedelta(days=1), day=None) == 0
     for number in range(-4, 2):
         assert report_of(tables, DAY + timedelta(days=number))["findings"] == []

@@ -129,9 +129,9 @@ def bucket(s3: Callable[[], str]) -> str:
     return name
 
 
-def pages(port: int) -> str:
-    """What Spark's pages and their API say at this moment; nothing while there are none."""
-    told = ""
+def pages(port: int) -> dict[str, str]:
+    """What Spark's pages and their API say at this moment, those that answer."""
+    told = {}
     paths = list(PAGES)
     while paths:
         path = paths.pop(0)
@@ -140,7 +140,7 @@ def pages(port: int) -> str:
                 text = answer.read().decode(errors="replace")
         except (OSError, urllib.error.URLError, http.client.HTTPException):
             continue
-        told += f"PAGE {path}\n{text}\n"
+        told[f"PAGE {path}"] = text
         if path == "/api/v1/applications" and text.startswith("["):
             paths += [f"{path}/{one['id']}/{page}" for one in json.loads(text) for page in OF_AN_APPLICATION]
     return told
@@ -171,15 +171,16 @@ def run(tmp_path: Path, endpoint: str, *arguments: str) -> tuple[int, dict[str, 
         started = subprocess.Popen(
             [*command, "jobs/run_day.py", *arguments], cwd=ROOT, env=environment, stdout=out, stderr=err, start_new_session=True
         )
-        seen, deadline = "", time.monotonic() + 600
+        seen: dict[str, str] = {}
+        deadline = time.monotonic() + 600
         while started.poll() is None:
             if time.monotonic() > deadline:
                 os.killpg(started.pid, signal.SIGKILL)
-            seen = pages(port) or seen
+            seen |= pages(port)
             time.sleep(1)
     written = {path.name: path.read_text(errors="replace") for path in tmp_path.iterdir() if path.is_file()}
     written |= {f"events/{path.name}": path.read_text(errors="replace") for path in (tmp_path / "events").rglob("*") if path.is_file()}
-    return started.returncode, written | {"pages": seen}
+    return started.returncode, written | seen
 
 
 def stored(bucket: str) -> dict[str, str]:
@@ -224,8 +225,9 @@ def test_a_day_that_goes_well_tells_no_secret(server: type[Refusing], bucket: st
     # It was loud indeed, and looked at while it ran.
     assert "PYTHON botocore." in written["stdout"]
     assert "DEBUG org.apache.spark" in written["spark.log"]
-    assert "spark.hadoop.fs.s3a.secret.key" in written["pages"]
-    assert re.search(r"PAGE /api/v1/applications/\S+/environment", written["pages"])
+    assert "PAGE /environment/" in written
+    (told,) = (text for name, text in written.items() if re.fullmatch(r"PAGE /api/v1/applications/\S+/environment", name))
+    assert "spark.hadoop.fs.s3a.secret.key" in told
     assert any("SparkListenerEnvironmentUpdate" in text for name, text in written.items() if name.startswith("events/"))
     assert any(name.endswith("report.html") for name in written)
     assert leaks(written) == []

@@ -51,14 +51,18 @@ def submit_case(case: Case, folder: Path, *, python: Path = Path(sys.executable)
     return tables
 
 
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[dict]]]:
+    """The tables of each case on the Spark of this environment."""
+    return {name: submit_case(Case(GOLDEN / name), tmp_path_factory.mktemp("here")) for name in CASES}
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_the_main_job_gives_the_same_tables(python: Path, tmp_path: Path, name: str):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
-    here, there = submit_case(Case(GOLDEN / name), tmp_path / "here"), submit_case(Case(GOLDEN / name), tmp_path / "there", python=python)
-    assert here["connections"]
+def test_the_main_job_gives_the_same_tables(python: Path, here: dict[str, dict[str, list[dict]]], tmp_path: Path, name: str):
+    there = submit_case(Case(GOLDEN / name), tmp_path, python=python)
+    assert there["connections"]
     for table in RESULTS:
-        assert there[table] == here[table], table
+        assert there[table] == here[name][table], table
 
 
 def test_the_core_of_the_spark_tests_passes(python: Path):
