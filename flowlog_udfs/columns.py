@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 PLACEHOLDER = "::"
 """The word of a dictionary that needs none: no row has it, and readers of addresses understand it."""
 
+DAMAGE = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What pyarrow raises for a damaged file: names and texts that are not UTF-8 are not always its own error."""
+
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 

@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta, timezone
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flowlog_udfs.columns import DAMAGE
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.formats import LogFormat, plan_formats
 from flowlog_udfs.keys import DayScope, ListedObject, list_day, open_source
@@ -104,5 +105,5 @@ def _parquet_format(objects: Sequence[ListedObject], storage: Storage) -> LogFor
     try:
         with storage.open(smallest.key) as stream:
             return LogFormat.from_parquet(pq.read_schema(pa.BufferReader(stream.read())))
-    except (ObjectError, OSError, pa.ArrowException):
+    except (ObjectError, *DAMAGE):
         return None

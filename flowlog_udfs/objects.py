@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from flowlog_udfs.blocks import Run, blocks, inflate, runs
-from flowlog_udfs.columns import total
+from flowlog_udfs.columns import DAMAGE, total
 from flowlog_udfs.errors import ObjectError
 from flowlog_udfs.fields import NO_VALUE
 from flowlog_udfs.formats import GZIP_MAGIC, PARQUET_MAGIC, LogFormat
@@ -164,7 +164,7 @@ def read_object(storage: Storage, row: ObjectRow, plan: ReadPlan) -> Iterator[Ch
             first = hashed.read()
             read = _read_parquet if first.startswith(PARQUET_MAGIC) else _read_text
             yield from read(hashed, first, row, plan)
-    except (OSError, EOFError, isal_zlib.error, pa.ArrowException) as error:  # type: ignore[misc] # isal types its error as an instance
+    except (EOFError, isal_zlib.error, *DAMAGE) as error:  # type: ignore[misc] # isal types its error as an instance
         raise ObjectError(f"damaged: {error}") from error
     if hashed.size != row.size_bytes:
         raise ObjectError(f"damaged: {hashed.size} of {row.size_bytes} bytes arrived")

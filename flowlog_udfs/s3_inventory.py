@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from flowlog_udfs.columns import DAMAGE
 from flowlog_udfs.errors import GoneError, ObjectError, StorageError, UsageError
 from flowlog_udfs.storage import Storage, StoredObject, open_storage
 
@@ -80,7 +81,7 @@ class Manifest:
                 try:
                     for rows in self._rows(url, path):
                         yield from _objects(url, rows, pattern, is_encoded=self.columns is not None)
-                except (OSError, pa.ArrowException) as error:
+                except DAMAGE as error:
                     raise StorageError(f"{url}: damaged: {error}") from error
 
     def _rows(self, url: str, path: str) -> Iterator[pa.RecordBatch]:

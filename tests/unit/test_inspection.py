@@ -4,6 +4,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
 import pytest
 from moto import mock_aws
 
@@ -11,6 +12,7 @@ from flowlog_udfs.errors import UsageError
 from flowlog_udfs.formats import DEFAULT_FORMAT
 from flowlog_udfs.inspection import Inspection, inspect_day
 from flowlog_udfs.sample import SampleRequest, make_sample
+from tests.unit.reading import parquet
 
 DAY = date(2026, 3, 10)
 LATER = datetime(2026, 4, 1, tzinfo=timezone.utc)
@@ -54,7 +56,9 @@ def test_hours_to_come_are_not_empty(tmp_path):
 def test_an_object_without_a_header_has_no_known_format(tmp_path):
     put(tmp_path, "10T0105", "2 123456789012 eni-1 - - - - - - - 1 2 - NODATA\n")
     put(tmp_path, "10T0105", "not parquet", name="fl-2", ending=".log.parquet")
-    assert [log.log_format for log in inspect(tmp_path).flow_logs] == [None, None]
+    misnamed = parquet({"log_status": pa.array(["OK"])}).replace(b"log_status", b"log\xeestatus")
+    put(tmp_path, "10T0105", "", name="fl-3", ending=".log.parquet").write_bytes(misnamed)
+    assert [log.log_format for log in inspect(tmp_path).flow_logs] == [None, None, None]
 
 
 def test_a_sample_in_every_layout_in_a_folder_and_on_s3(tmp_path, monkeypatch):

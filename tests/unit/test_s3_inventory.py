@@ -88,7 +88,13 @@ def test_data_files_that_lack_a_field_are_gone_or_damaged(s3):
     url = publish(logs, logs, [parquet_file(logs, ROWS, ["e_tag"])], "Parquet")
     with pytest.raises(UsageError, match=r"\.parquet: has no field ETag; add it"):
         list(Manifest.load(url).objects(DAYS))
-    for file_format, content in (("CSV", csv_file(logs, ROWS)[:-9]), ("CSV", b"plain"), ("Parquet", parquet_file(logs, ROWS)[:-9])):
+    misnamed = parquet_file(logs, ROWS).replace(b"last_modified_date", b"last\xeemodified_date")
+    for file_format, content in (
+        ("CSV", csv_file(logs, ROWS)[:-9]),
+        ("CSV", b"plain"),
+        ("Parquet", parquet_file(logs, ROWS)[:-9]),
+        ("Parquet", misnamed),
+    ):
         with pytest.raises(StorageError, match=r"inventory/.*: damaged: "):
             list(Manifest.load(publish(logs, logs, [content], file_format)).objects(DAYS))
     wrong = [Row(PLAIN.format(10) + "no-size", None)]

@@ -368,6 +368,11 @@ def test_parquet_cut_short(reads, keep):
     assert reads(native_parquet()[:keep], zipped=False).row.status == "failed"
 
 
+def test_parquet_with_a_column_whose_name_is_no_text(reads):
+    content = native_parquet().replace(b"traffic_path", b"traffic\xeepath")
+    assert reads(content, zipped=False).row.error.startswith("damaged: 'utf-8' codec can't decode byte 0xee")
+
+
 def test_parquet_that_is_no_flow_log(reads):
     assert reads(parquet({"colour": pa.array(["red"]), "size": pa.array([3])}), zipped=False).row.error.startswith("not a flow log")
 
