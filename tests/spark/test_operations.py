@@ -169,17 +169,22 @@ def test_a_manipulated_row_is_found(spark, mine: Days, capsys):
     assert f"flowlog: {mine.day}: different from what its objects give: subnet_bytes; nothing was replaced\n" in told.err
 
 
-def test_a_page_that_was_altered_is_found(spark, mine: Days, capsys):
+def test_a_page_that_was_altered_is_found(spark, tmp_path, capsys):
     """What people read, in every place: the copy of the latest, and what was signed."""
-    folder = mine.tables / "reports" / f"day={mine.day}"
-    for page in folder.rglob("report.html"):
+    logs, tables, day = tmp_path / "logs", tmp_path / "tables", date(2026, 3, 10)
+    LogTree.in_folder(logs).text("10T0010", [row(at("10T00:01:00"))])
+    assert run_days(spark, logs, tables, day) == 0
+    pages = list((tables / "reports" / f"day={day}").rglob("report.html"))
+    assert len(pages) == 2
+    for page in pages:
         page.write_text(page.read_text().replace("<h1>", "<h1>Nothing to see: ", 1))
-    (digest,) = {row["digest"] for row in rows(mine.tables, "runs", ds.field("day") == mine.day)}
-    assert verify(spark, mine) == 2
+    (digest,) = {row["digest"] for row in rows(tables, "runs")}
+    capsys.readouterr()
+    assert run_days(spark, logs, tables, day, "--verify") == 2
     told = capsys.readouterr()
     assert f"different  reports: version {digest[:12]}: report.html is not the page of its report.json\n" in told.out
     assert "equal      report: all sections that do not grow\n" in told.out
-    assert f"flowlog: {mine.day}: different from what its objects give: reports; nothing was replaced\n" in told.err
+    assert f"flowlog: {day}: different from what its objects give: reports; nothing was replaced\n" in told.err
 
 
 @pytest.mark.parametrize("table_format", ["delta", "parquet"])
