@@ -36,7 +36,6 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
 os.environ.pop("SPARK_HOME", None)
 
-
 LONGEST = "test_spark_versions.py"
 
 

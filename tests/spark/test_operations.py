@@ -41,7 +41,7 @@ def run_days(spark: SparkSession, source: Path, warehouse: Path, day: date, *opt
 
 
 def verify(spark: SparkSession, days: Days, *options: object) -> int:
-    return run_days(spark, days.logs, days.tables, days.day, "--verify", *(options or days.options()))
+    return run_days(spark, days.logs, days.tables, days.day, "--verify", *options)
 
 
 def stored(warehouse: Path, last: date) -> dict[str, dict[date, tuple[int, int]]]:

@@ -1,9 +1,10 @@
-"""Sail beside Spark: a sample backfill gives the same tables and reports, and no JVM is needed."""
+"""Sail beside Spark: a sample backfill gives the same tables and reports, no JVM is needed, and the Spark tests pass there."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from running import ROOT
 from stored import rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="compares Sail with Spark")]
+pytestmark = [pytest.mark.slow, pytest.mark.spark_only(why="compares Sail with Spark, and runs the rest on Sail")]
 
 TABLES = {
     *("objects", "records", "records_tgw", "rejects", "coverage", "connections", "interfaces", "nat_legs", "tallies"),
@@ -20,6 +21,8 @@ TABLES = {
 }
 PER_RUN = {"runs": {"published_at"}}
 """What two runs of one day do not have in common."""
+IN_TWO = ("--numprocesses", "2", "--dist", "loadfile")
+"""As in the Makefile: a file of tests at a time to each of two processes."""
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +35,14 @@ def python() -> Path:
     return Path(built.stdout.strip())
 
 
-def on_sail(python: Path, *command: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """A command in that environment, as on a machine that has nothing else, no Java above all."""
+def on_sail(
+    python: Path, *command: object, folder: Path = ROOT, timeout: int = 900, programs: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """A command in that environment, as on a machine that has nothing else, no Java above all, but for `programs`."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_", "PYTEST_", "JAVA_"))}
-    variables["PATH"] = str(python.parent)
+    variables["PATH"] = f"{python.parent}{os.pathsep}{programs}" if programs else str(python.parent)
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def test_a_backfill_gives_the_same_tables_and_reports(python: Path, days: Any, tmp_path: Path):
@@ -78,3 +83,13 @@ def test_the_demo_without_java(python: Path, tmp_path: Path):
     for job in ("measure_confidence", "export_ocsf"):
         done = on_sail(python, python, ROOT / "jobs" / f"{job}.py", *wanted)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_spark_tests_pass(python: Path):
+    words = ["-m", "pytest", "--engine", "sail", "--quiet", "-p", "no:cacheprovider", *IN_TWO, "tests/spark"]
+    # The command that a test has told of a report is one of the system's.
+    done = on_sail(python, python, *words, timeout=2400, programs=os.environ["PATH"])
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    told = done.stdout.splitlines()[-1]
+    assert int(re.search(r"(\d+) passed", told)[1]) > 150
+    assert "skipped" not in told
